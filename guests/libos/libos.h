@@ -40,16 +40,20 @@ int user_range_ok(const void *address, size_t size);
 long user_path(char *to, const char *from);
 /* For statm, sysinfo and /proc/self/status. */
 uint64_t memory_mapped_bytes(void);
+uint64_t memory_free_bytes(void);
 /* Appends one line of /proc/self/maps after another to `to`; returns bytes written. */
 size_t memory_maps_text(char *to, size_t room);
 
 /* ---- tasks (task.c): threads of the one process ------------------------------------------------ */
+#define PROCESS_ID 2 /* of the one process and of its first task; its parent is 1 */
 struct task;
 extern struct task *current;
 int task_id(const struct task *task);
+int task_count(void);
 
+/* Starts as zeroes. What holds a queue must not be freed while a task waits on it. */
 struct wait_queue {
-    struct task *first;
+    struct wait_node *first;
 };
 /* Blocks the current task until wake_*, a signal for it or the deadline (CLOCK_MONOTONIC ns,
  * INT64_MAX for none). 0, -EINTR or -ETIMEDOUT. */
@@ -87,6 +91,13 @@ long host_call(const char *method, const char *params, size_t params_size, const
                size_t attachment_size, struct host_reply *reply);
 /* Where a caller may build its attachment beforehand, to spare a copy, and how much fits. */
 uint8_t *host_call_attachment(size_t *room);
+/* For /dev/hl-call: sends a whole request frame, gives the response frame in the in buffer, which
+ * stays valid as above. Its sizes are checked: attachment_offset + attachment_size bytes are there,
+ * or 16 + json_size without an attachment; host_frame_size() says how many. */
+long host_call_frame(const void *request_frame, size_t size, const struct hl_frame **response);
+/* For /dev/hl-serve: parks the guest with this reply (size 0: none), gives the next request frame. */
+long host_serve(const void *reply_frame, size_t size, const struct hl_frame **request);
+size_t host_frame_size(const struct hl_frame *frame);
 
 /* ---- JSON (json.h in guests/sdk): a writer over a fixed buffer, a reader over text -------------- */
 #include "hl_json.h"
@@ -103,20 +114,41 @@ const void *file_mapped(struct file *file, uint64_t offset, size_t size);
 uint64_t file_size(struct file *file);
 /* The open file behind a descriptor, or NULL; one reference more, to be given back with file_close. */
 struct file *file_of(int descriptor);
+/* One reference more to an open file, to be given back with file_close. */
+void file_retain(struct file *file);
 /* The path it was opened by, for /proc/self/maps; never NULL. */
 const char *file_path(const struct file *file);
 /* Called once before the program starts: mounts the image, opens descriptors 0, 1 and 2. */
 void files_init(void);
 /* Closes what has O_CLOEXEC set, for execve. */
 void files_exec(void);
+/* Sets the working directory. */
+long files_chdir(const char *path);
+
+/* ---- the running program (exec.c), for /proc/self ------------------------------------------------ */
+struct program {
+    char path[PATH_LIMIT];     /* of the executable, absolute */
+    const char *arguments;     /* NUL-terminated strings, one behind the other */
+    size_t arguments_size;
+    const char *environment;   /* likewise */
+    size_t environment_size;
+    const void *auxiliary;     /* the auxiliary vector */
+    size_t auxiliary_size;
+};
+extern struct program program;
 
 /* ---- syscalls ------------------------------------------------------------------------------------ */
 /* Every syscall is a function of this type, named sys_<name>, defined in the file of its family and
- * listed in syscalls.def: SYSCALL(number, name, support, "note"), support being FULL, PARTIAL or
- * NOTHING (accepted without effect). What is not listed gives ENOSYS and is counted. */
+ * listed in syscalls.def, ordered by number: SYSCALL(number, name, support, "note"), support being
+ * FULL, PARTIAL or NOTHING (accepted without effect). What is not listed gives ENOSYS and is counted. */
 struct syscall_arguments {
     uint64_t a[6];
 };
 typedef long syscall_function(const struct syscall_arguments *arguments);
+#define SYSCALL(number, name, support, note) syscall_function sys_##name;
+#include "syscalls.def"
+#undef SYSCALL
+/* One line per system call that was asked for and is not there: "name count". Returns bytes written. */
+size_t unsupported_syscalls_text(char *to, size_t room);
 
 #endif
