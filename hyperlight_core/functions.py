@@ -134,6 +134,4 @@ def _declare(
         )
     request, response = typing.cast("list[type[BaseModel]]", models)
     doc = (inspect.getdoc(function) or "").partition("\n")[0]
-    return HostFunction(
-        name, bound, request, response, doc, len(parameters) == 2, blocking, errors
-    )
+    return HostFunction(name, bound, request, response, doc, len(parameters) == 2, blocking, errors)

@@ -57,4 +57,6 @@ ffibuilder = builder()
 
 if __name__ == "__main__":
     # In a process of its own: setuptools reads its configuration from the working directory.
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT, check=True
+    )

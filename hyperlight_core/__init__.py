@@ -1,0 +1,1 @@
+"""Hyperlight: micro-VM sandboxes whose abilities are granted, one host function at a time."""
