@@ -1,0 +1,107 @@
+# Sets up, demonstrates, tests and checks everything here: make demo, make test, make lint, make bench.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# pip: no wish for news, no questions.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+# Everything a package is built from, but its modules, which an editable installation uses in place.
+sources = $(shell find $(1) \( -name build -o -name target -o -name tests -o -name '.*' \) -prune \
+	-o -type f \( -name '*.[chS]' -o -name '*.lds' -o -name '*.def' -o -name '*.rs' \
+	-o -name '*.toml' -o -name 'Cargo.lock' -o -name Makefile -o -name 'build_*.py' \) -print)
+C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
+
+# pip runs share one environment, and test runs one machine.
+.NOTPARALLEL:
+.PHONY: help setup prerequisites demo test test-c test-libos test-rust test-alone test-together \
+	bench lint format clean
+help:
+	@echo 'make demo    set up and run the demo'
+	@echo 'make test    set up and run every test of every package'
+	@echo 'make lint    check style, types and generated files'
+	@echo 'make format  put the sources into the common style'
+	@echo 'make bench   measure, and write benchmarks/results.json'
+	@echo 'make clean   remove everything that was built'
+
+# ---- setting up ------------------------------------------------------------------------------------
+setup: $(STAMPS)/core $(PLUGINS:plugins/%=$(STAMPS)/%)
+
+prerequisites:
+	@$(PYTHON) -I hyperlight_core/prerequisites.py
+
+$(STAMPS)/venv: pyproject.toml | prerequisites
+	@echo 'Making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --upgrade 'pip>=25.1'
+	@$(BIN)/pip install -q --group dev
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/core: $(STAMPS)/venv setup.py $(call sources,vmm_c guests)
+	@echo 'Building hyperlight-core'
+	@$(BIN)/pip install -q -e '.[cli]'
+	@touch $@
+
+# Reads the plugin's own files, so this second expansion needs the stem.
+.SECONDEXPANSION:
+$(STAMPS)/%: $(STAMPS)/core plugins/%/pyproject.toml $$(call sources,plugins/$$*)
+	@echo 'Building $*'
+	@$(BIN)/pip install -q -e plugins/$*
+	@touch $@
+
+# ---- demonstrating and measuring -------------------------------------------------------------------
+demo: setup
+	@$(BIN)/python examples/demo/demo.py
+
+bench: setup
+	@$(BIN)/python benchmarks/run.py
+
+# ---- testing: the packages together come last, so that their summary ends the output ---------------
+test: test-c test-libos test-rust test-alone test-together
+
+test-c:
+	$(MAKE) -C vmm_c/tests test
+
+test-libos: setup
+	$(MAKE) -C guests/libos test
+
+test-rust:
+	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
+		cargo test --quiet --locked --manifest-path $$manifest || exit 1; \
+	done
+
+# Every package with nothing but core beside it, from its wheel, in an environment of its own.
+test-alone: setup
+	$(BIN)/nox
+
+test-together: setup
+	$(BIN)/pytest tests --ignore tests/core
+
+# ---- checking --------------------------------------------------------------------------------------
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy hyperlight_core tests tools vmm_c setup.py noxfile.py $(PLUGINS)
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
+	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
+		cargo fmt --check --manifest-path $$manifest && \
+		cargo clippy --quiet --locked --all-targets --manifest-path $$manifest -- -D warnings || exit 1; \
+	done
+	$(BIN)/python guests/libos/syscall_docs.py --check
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_SOURCES)
+	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
+		cargo fmt --manifest-path $$manifest || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) .nox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf hyperlight_core/guests hyperlight_core/_vmm.*.so
+	rm -rf $(foreach plugin,$(PLUGINS),$(plugin)/build $(plugin)/src/*.egg-info $(plugin)/rust/target)
+	$(MAKE) -C guests/libos clean

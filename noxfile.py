@@ -1,0 +1,54 @@
+"""Tests each package in an environment of its own: core's wheel, the package's wheel, no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+WHEELS = ROOT / "build" / "wheels"
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+TEST_TOOLS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.stop_on_first_error = True
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install what comes from the index once, and the wheels built here anew."""
+    session.install(*TEST_TOOLS, *requirements, silent=True)
+    session.install("--force-reinstall", "--no-deps", *requirements, silent=True)
+
+
+def wheel(name: str) -> str:
+    """The path of a wheel that the `wheels` session built."""
+    (path,) = WHEELS.glob(f"{name}-*.whl")
+    return str(path)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Build the wheel of every package."""
+    for old in WHEELS.glob("*.whl"):
+        old.unlink()
+    folders = [str(ROOT), *(str(ROOT / "plugins" / plugin) for plugin in PLUGINS)]
+    session.run(
+        "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(WHEELS), *folders, silent=True
+    )
+
+
+@nox.session(requires=["wheels"])
+def core(session: nox.Session) -> None:
+    """Core with no plugin at all."""
+    install(session, wheel("hyperlight_core") + "[cli]")
+    session.run("pytest", "tests/core", *session.posargs)
+
+
+@nox.session(requires=["wheels"])
+@nox.parametrize("plugin", [nox.param(name, id=name) for name in PLUGINS])
+def plugin(session: nox.Session, plugin: str) -> None:
+    """One plugin with core."""
+    install(session, wheel("hyperlight_core"), wheel(plugin))
+    session.run("pytest", f"plugins/{plugin}/tests", *session.posargs)
