@@ -47,6 +47,10 @@ class HostCall(Protocol):
         """The largest attachment a response may have, in bytes."""
 
     @property
+    def run(self) -> int:
+        """Which run of the sandbox this call belongs to: a number that differs for every run."""
+
+    @property
     def deadline(self) -> float | None:
         """When the running sandbox call times out, on `time.monotonic`'s clock; None for never."""
 
@@ -72,6 +76,7 @@ class HostFunction:
         wants_call: whether the handler takes the HostCall as its second argument.
         blocking: whether the handler may wait for something outside this process.
         errors: the HostFunctionError types it raises on purpose.
+        result_limit: the largest result in bytes of JSON; None for what the guest's buffer takes.
         plugin: name of the plugin that offers it; filled in by core.
     """
 
@@ -83,6 +88,7 @@ class HostFunction:
     wants_call: bool = False
     blocking: bool = False
     errors: tuple[type[Exception], ...] = field(default=())
+    result_limit: int | None = None
     plugin: str = ""
 
 
