@@ -36,7 +36,8 @@ enum hl_exit_kind {
     HL_EXIT_VIOLATION, /* the guest left in a way it must not; `value` says how, hl_error_text() in words */
     HL_EXIT_TIMEOUT,   /* the deadline passed */
     HL_EXIT_CPU_TIME,  /* the CPU-time budget is used up */
-    HL_EXIT_KILLED     /* hl_vm_kill was called */
+    HL_EXIT_KILLED,    /* hl_vm_kill was called */
+    HL_EXIT_SIGNAL     /* the thread got a signal of the process's own: handle it, then run again */
 };
 
 struct hl_exit {

@@ -1,0 +1,180 @@
+/* snapshot.c: snapshots as objects: their pages, their ancestors, taking one. */
+#define _GNU_SOURCE
+#include "snapshot.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const uint8_t zeros[HL_PAGE_SIZE];
+
+hl_snapshot *hl_snapshot_ref(hl_snapshot *snapshot) {
+    atomic_fetch_add_explicit(&snapshot->references, 1, memory_order_relaxed);
+    return snapshot;
+}
+
+void hl_snapshot_unref(hl_snapshot *snapshot) {
+    while (snapshot && atomic_fetch_sub_explicit(&snapshot->references, 1, memory_order_acq_rel) == 1) {
+        hl_snapshot *parent = snapshot->parent;
+        if (snapshot->memory) munmap(snapshot->memory, snapshot->config.memory);
+        if (snapshot->memory_fd >= 0) close(snapshot->memory_fd);
+        page_set_free(&snapshot->own);
+        free(snapshot);
+        snapshot = parent;
+    }
+}
+
+void snapshot_assign(hl_snapshot **place, hl_snapshot *snapshot) {
+    hl_snapshot *old = *place;
+    *place = snapshot ? hl_snapshot_ref(snapshot) : NULL;
+    hl_snapshot_unref(old);
+}
+
+hl_snapshot *snapshot_new(const struct hl_config *config, hl_snapshot *parent) {
+    hl_snapshot *snapshot = calloc(1, sizeof *snapshot);
+    if (!snapshot || page_set_init(&snapshot->own, config->memory / HL_PAGE_SIZE)) {
+        free(snapshot);
+        hl_fail(-ENOMEM, "no memory for a snapshot");
+        return NULL;
+    }
+    atomic_init(&snapshot->references, 1);
+    snapshot->config = *config;
+    snapshot->config.image_fd = -1;
+    snapshot->memory_fd = -1;
+    snapshot->parent = parent ? hl_snapshot_ref(parent) : NULL;
+    return snapshot;
+}
+
+int snapshot_set_memory(hl_snapshot *snapshot, int fd) {
+    void *memory = mmap(NULL, snapshot->config.memory, PROT_READ, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) {
+        int error = errno;
+        close(fd);
+        return hl_fail(-error, "mapping the snapshot: %s", strerror(error));
+    }
+    snapshot->memory_fd = fd;
+    snapshot->memory = memory;
+    return 0;
+}
+
+const uint8_t *snapshot_page(const hl_snapshot *snapshot, size_t page) {
+    for (; snapshot; snapshot = snapshot->parent)
+        if (page_set_has(&snapshot->own, page)) return snapshot->memory + page * HL_PAGE_SIZE;
+    return NULL;
+}
+
+const hl_snapshot *snapshot_root(const hl_snapshot *snapshot) {
+    while (snapshot->parent) snapshot = snapshot->parent;
+    return snapshot;
+}
+
+int snapshot_check_config(const hl_snapshot *snapshot, const struct hl_config *config) {
+    const struct hl_config *own = &snapshot->config;
+    if (own->memory != config->memory)
+        return hl_fail(-EINVAL, "the snapshot has %llu bytes of memory, the VM %llu",
+                       (unsigned long long)own->memory, (unsigned long long)config->memory);
+    if (own->in_size != config->in_size || own->out_size != config->out_size ||
+        own->console_size != config->console_size)
+        return hl_fail(-EINVAL, "the snapshot was taken with buffers of other sizes (%u, %u, %u bytes)",
+                       own->in_size, own->out_size, own->console_size);
+    return 0;
+}
+
+uint64_t hl_snapshot_size(const hl_snapshot *snapshot) {
+    return page_set_count(&snapshot->own) * HL_PAGE_SIZE;
+}
+
+uint64_t hl_snapshot_memory(const hl_snapshot *snapshot) { return snapshot->config.memory; }
+
+/* ---- taking one ------------------------------------------------------------------------------------ */
+/* Of the pages that may differ from the parent's, keeps those that do. */
+static void choose_pages(hl_vm *vm, hl_snapshot *snapshot, const struct page_set *candidates) {
+    size_t page = page_set_next(candidates, 0);
+    for (; page < candidates->pages; page = page_set_next(candidates, page + 1)) {
+        const uint8_t *old = snapshot_page(snapshot->parent, page);
+        if (memcmp(vm->ram + page * HL_PAGE_SIZE, old ? old : zeros, HL_PAGE_SIZE))
+            page_set_add_range(&snapshot->own, page, 1);
+    }
+}
+
+static int write_all(int fd, const uint8_t *from, size_t size, off_t offset) {
+    while (size) {
+        ssize_t written = pwrite(fd, from, size, offset);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return hl_fail(-(written ? errno : EIO), "writing the snapshot: %s", strerror(errno));
+        from += written, offset += written, size -= (size_t)written;
+    }
+    return 0;
+}
+
+static int write_pages(const uint8_t *ram, const struct page_set *set, int fd) {
+    size_t page = page_set_next(set, 0);
+    while (page < set->pages) {
+        size_t end = page_set_run_end(set, page);
+        int result = write_all(fd, ram + page * HL_PAGE_SIZE, (end - page) * HL_PAGE_SIZE,
+                               (off_t)(page * HL_PAGE_SIZE));
+        if (result) return result;
+        page = page_set_next(set, end);
+    }
+    return 0;
+}
+
+static int keep_pages(hl_vm *vm, hl_snapshot *snapshot) {
+    if (page_set_next(&snapshot->own, 0) == snapshot->own.pages && snapshot->parent) return 0;
+    int fd = memfd_create("hyperlight-snapshot", MFD_CLOEXEC);
+    if (fd < 0) return hl_fail(-errno, "memfd_create: %s", strerror(errno));
+    if (ftruncate(fd, (off_t)vm->config.memory)) {
+        int error = errno;
+        close(fd);
+        return hl_fail(-error, "sizing the snapshot: %s", strerror(error));
+    }
+    int result = snapshot_set_memory(snapshot, fd);
+    return result ? result : write_pages(vm->ram, &snapshot->own, fd);
+}
+
+int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
+    hl_snapshot *snapshot = snapshot_new(&vm->config, vm->base);
+    if (!snapshot) return -ENOMEM;
+    int result = cpu_get(vm, &snapshot->cpu);
+    if (!result) result = dirty_pages(vm, &vm->scratch);
+    if (!result) {
+        choose_pages(vm, snapshot, &vm->scratch);
+        result = keep_pages(vm, snapshot);
+    }
+    if (result) {
+        hl_snapshot_unref(snapshot);
+        return result;
+    }
+    snapshot_assign(&vm->base, snapshot);
+    if (vm->log_on) page_set_clear(&vm->written);
+    *out = snapshot;
+    return 0;
+}
+
+/* ---- to and from a file ------------------------------------------------------------------------------ */
+/* All pages of the snapshot and of its ancestors. */
+static int all_pages(const hl_snapshot *snapshot, struct page_set *set) {
+    int result = page_set_init(set, snapshot->own.pages);
+    for (; !result && snapshot; snapshot = snapshot->parent) page_set_add(set, &snapshot->own);
+    return result;
+}
+
+int hl_snapshot_save(hl_snapshot *snapshot, int memory_fd, void *cpu, size_t *cpu_size) {
+    struct page_set set;
+    size_t room = *cpu_size;
+    *cpu_size = sizeof snapshot->cpu;
+    if (room < sizeof snapshot->cpu) return hl_fail(-ENOSPC, "the vCPU state needs %zu bytes", *cpu_size);
+    memcpy(cpu, &snapshot->cpu, sizeof snapshot->cpu);
+    if (ftruncate(memory_fd, 0) || ftruncate(memory_fd, (off_t)snapshot->config.memory))
+        return hl_fail(-errno, "sizing the snapshot file: %s", strerror(errno));
+    int result = all_pages(snapshot, &set);
+    if (result) return result;
+    for (size_t page = page_set_next(&set, 0); !result && page < set.pages; page = page_set_next(&set, page + 1)) {
+        const uint8_t *bytes = snapshot_page(snapshot, page);
+        if (memcmp(bytes, zeros, HL_PAGE_SIZE))
+            result = write_all(memory_fd, bytes, HL_PAGE_SIZE, (off_t)(page * HL_PAGE_SIZE));
+    }
+    page_set_free(&set);
+    return result;
+}

@@ -1,0 +1,41 @@
+/* basic.c: a guest for the helper's own tests: one method for each thing a guest may do or suffer. */
+#include "hl_guest.h"
+
+static uint64_t kept;
+
+static void add(struct hl_request *request) {
+    int64_t a, b;
+    if (!hl_param_int(request, "a", &a) || !hl_param_int(request, "b", &b))
+        return hl_reply_error(request, HL_ERROR_PARAMS, "add takes the integers a and b");
+    hl_json_int(&request->result, a + b);
+}
+static void count(struct hl_request *request) { hl_json_uint(&request->result, ++kept); }
+static void print(struct hl_request *request) {
+    (void)request;
+    hl_print("hello\n");
+}
+static void spin(struct hl_request *request) {
+    (void)request;
+    for (;;) __asm__ volatile("");
+}
+static void null(struct hl_request *request) {
+    hl_json_int(&request->result, *(volatile int *)(uintptr_t)(8 + request->attachment_size));
+}
+static void read_tsc(struct hl_request *request) {
+    hl_json_uint(&request->result, __builtin_ia32_rdtsc());
+}
+static void outsider(struct hl_request *request) {
+    (void)request;
+    hl_out(0x80, 0);
+}
+static void shoot_system(struct hl_request *request) {
+    (void)request;
+    *(volatile uint64_t *)0x5000 = 0;
+}
+static void system_call(struct hl_request *request) {
+    (void)request;
+    __asm__ volatile("syscall" ::: "rcx", "r11", "memory");
+}
+const struct hl_method hl_methods[] = {{"add", add}, {"count", count}, {"print", print}, {"spin", spin},
+    {"null", null}, {"rdtsc", read_tsc}, {"outsider", outsider}, {"shoot_system", shoot_system},
+    {"syscall", system_call}, {0}};
