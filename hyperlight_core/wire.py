@@ -83,8 +83,7 @@ INTERNAL_ERROR: Final = -32603
 MessageId = int | Annotated[str, Field(max_length=TEXT_LIMIT)] | None
 
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
-#: A number outside 64 bits has at least 19 digits, one outside a double these or such an exponent.
-_LARGE_NUMBERS = (b"0" * 19, b"e000", b"e+000")
+_LONG_NUMBER = b"0" * 19
 
 
 # ---- frames ------------------------------------------------------------------------------------
@@ -164,8 +163,10 @@ def parse_json(text: bytes) -> Any:
         )
     except ValueError as error:
         raise ProtocolError(f"malformed JSON: {error}") from None
-    shape = text.translate(_DIGITS)
-    if any(large in shape for large in _LARGE_NUMBERS):
+    # A number outside 64 bits has at least 19 digits; one outside a double has as many, or an
+    # exponent of three. Only texts with such a thing are looked through value by value.
+    digits = text.translate(_DIGITS)
+    if _LONG_NUMBER in digits or b"e000" in digits or b"e+000" in digits:
         _check_numbers(value)
     return value
 
