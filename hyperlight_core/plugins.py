@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import cast
 
 import importlib_metadata
@@ -136,6 +137,18 @@ def _not_installed(name: str) -> str:
     return f"plugin {name!r} is not installed; installed: {there}{note}"
 
 
+class _Manager(pluggy.PluginManager):
+    """Looks at public names only, which saves most of the time of making a sandbox's plugins."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        return None if name.startswith("_") else super().parse_hookimpl_opts(plugin, name)
+
+    def parse_hookspec_opts(
+        self, module_or_class: ModuleType | type, name: str
+    ) -> pluggy.HookspecOpts | None:
+        return None if name.startswith("_") else super().parse_hookspec_opts(module_or_class, name)
+
+
 class PluginSet:
     """The plugin instances of one sandbox, and the table of what they offer.
 
@@ -161,7 +174,7 @@ class PluginSet:
         self.instances: dict[str, object] = {}
         self._plugins: list[InstalledPlugin] = []
         self._hooks: dict[str, list[tuple[InstalledPlugin, pluggy.HookImpl]]] = {}
-        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager = _Manager(PROJECT)
         self._manager.add_hookspecs(PluginHooks)
         try:
             for plugin, instance in plugins:
