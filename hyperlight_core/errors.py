@@ -71,7 +71,15 @@ __all__ = [
 
 
 class HyperlightError(Exception):
-    """The root of every exception this library raises on purpose."""
+    """The root of every exception this library raises on purpose.
+
+    Attributes:
+        stdout: what the guest had printed in the failing call.
+        stderr: the same.
+    """
+
+    stdout: str = ""
+    stderr: str = ""
 
 
 class ConfigurationError(HyperlightError, ValueError):

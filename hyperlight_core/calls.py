@@ -1,0 +1,304 @@
+"""Guest calls: asks the guest for something, and answers its host calls until it has replied."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from hyperlight_core import wire
+from hyperlight_core.errors import (
+    CpuTimeExceededError,
+    GuestCrashedError,
+    GuestExitedError,
+    GuestFunctionError,
+    HostCallsExceededError,
+    HyperlightError,
+    OutputExceededError,
+    ProtocolError,
+    SandboxKilledError,
+    SandboxTimeoutError,
+)
+from hyperlight_core.table import CallCheck, HostFunctionTable
+from hyperlight_core.vm import NEVER_NS, Exit, ExitKind, VirtualMachine
+
+__all__ = ["Console", "GuestCalls", "Limits", "Reply", "StreamCallback"]
+
+STDOUT, STDERR = 1, 2
+_RECORD = struct.Struct("<2I")
+_runs = itertools.count(1)
+
+#: Called with "stdout" or "stderr" and the bytes as they arrive.
+StreamCallback: TypeAlias = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one guest call may use; None means no limit.
+
+    Attributes:
+        timeout: wall-clock seconds.
+        cpu_time: seconds of CPU time in the guest.
+        output: bytes of console output, stdout and stderr together.
+        host_calls: calls of host functions.
+    """
+
+    timeout: float | None = None
+    cpu_time: float | None = None
+    output: int | None = None
+    host_calls: int | None = None
+
+
+class Reply(NamedTuple):
+    """What a guest function returned.
+
+    Attributes:
+        result: the JSON value.
+        attachment: binary data that came with it.
+        stdout: what was printed meanwhile.
+        stderr: the same.
+    """
+
+    result: Any
+    attachment: bytes
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass
+class Console:
+    """Collects console output up to a limit.
+
+    Args:
+        limit: in bytes, or None.
+        callback: told each piece as it arrives.
+    """
+
+    limit: int | None = None
+    callback: StreamCallback | None = None
+    pieces: dict[int, list[bytes]] = field(default_factory=lambda: {STDOUT: [], STDERR: []})
+    size: int = 0
+
+    def take(self, records: bytes) -> None:
+        """Add the records of the console buffer, a copy.
+
+        Raises:
+            ProtocolError: the records are malformed.
+            OutputExceededError: this is more than the limit; what fits was added.
+        """
+        at = 0
+        while at < len(records):
+            if len(records) - at < _RECORD.size:
+                raise ProtocolError("a console record is cut off")
+            stream, size = _RECORD.unpack_from(records, at)
+            at += _RECORD.size
+            if stream not in self.pieces or size > len(records) - at:
+                raise ProtocolError("a console record names no stream or is cut off")
+            self._add(stream, records[at : at + size])
+            at += size
+
+    def _add(self, stream: int, text: bytes) -> None:
+        room = len(text) if self.limit is None else max(0, self.limit - self.size)
+        kept = text[:room]
+        self.size += len(kept)
+        self.pieces[stream].append(kept)
+        if self.callback is not None and kept:
+            self.callback("stdout" if stream == STDOUT else "stderr", kept)
+        if len(text) > room:
+            raise OutputExceededError(f"the guest wrote more than {self.limit} bytes")
+
+    def text(self, stream: int) -> bytes:
+        """All of one stream."""
+        return b"".join(self.pieces[stream])
+
+
+class _Run:
+    """One guest call in progress; the RunContext of the host calls made in it."""
+
+    def __init__(self, vm: VirtualMachine, limits: Limits, callback: StreamCallback | None) -> None:
+        self._vm = vm
+        self.limits = limits
+        self.run = next(_runs)
+        self.deadline = None if limits.timeout is None else time.monotonic() + limits.timeout
+        self.deadline_ns = NEVER_NS if self.deadline is None else int(self.deadline * 1e9)
+        self.cpu_ns = NEVER_NS if limits.cpu_time is None else int(limits.cpu_time * 1e9)
+        self.host_calls = 0
+        self.console = Console(limits.output, callback)
+        self.cancelled = False
+
+    @property
+    def wake_fd(self) -> int:
+        return self._vm.wake_fd
+
+
+class GuestCalls:
+    """Calls functions of the guest in a VM; what the guest may call meanwhile is `table`.
+
+    Used by one thread at a time. After any exception but GuestFunctionError and ValueError the
+    guest is in the middle of something: restore the VM to a snapshot before the next call.
+
+    Args:
+        vm: the micro-VM.
+        table: the host functions within the guest's reach; may be replaced between calls.
+        check: see `HostFunctionTable.dispatch`.
+        stream: told the guest's output as it arrives.
+
+    Attributes:
+        log: names of the last host calls, for crash reports.
+    """
+
+    def __init__(
+        self,
+        vm: VirtualMachine,
+        table: HostFunctionTable,
+        *,
+        check: CallCheck | None = None,
+        stream: StreamCallback | None = None,
+    ) -> None:
+        self.vm = vm
+        self._check = check
+        self._stream = stream
+        self._run: _Run | None = None
+        self.table = table
+
+    @property
+    def table(self) -> HostFunctionTable:
+        """The host functions within the guest's reach."""
+        return self._table
+
+    @table.setter
+    def table(self, table: HostFunctionTable) -> None:
+        self._table = table
+        self.vm.set_table_version(table.version)
+
+    def cancel(self) -> None:
+        """Let host functions in progress know that the sandbox is killed. Any thread."""
+        run = self._run
+        if run is not None:
+            run.cancelled = True
+
+    def boot(self, request: Mapping[str, Any] | None, limits: Limits = Limits()) -> Console:  # noqa: B008 - frozen
+        """Run a freshly loaded guest until it first waits for a request.
+
+        Args:
+            request: params of the library OS's `exec` request, or None for a native guest.
+            limits: what it may use.
+
+        Returns:
+            What it printed.
+
+        Raises:
+            GuestExitedError: it ended instead; the message has what it printed on stderr.
+            HyperlightError: as for `call`.
+        """
+        if request is not None:
+            self._send("exec", dict(request), b"", 0)
+        run = self._new_run(limits)
+        self._until_park(run)
+        return run.console
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        attachment: bytes | memoryview = b"",
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> Reply:
+        """Call a guest function and return its reply.
+
+        Raises:
+            GuestFunctionError: it answered with an error.
+            ValueError: the parameters are not JSON or larger than the buffer to the guest.
+            LimitExceededError: a limit was reached; the subclass says which.
+            SandboxKilledError: the VM was killed.
+            GuestError: the guest crashed, ended or sent nonsense; the subclass says which.
+            HypervisorError: KVM failed.
+        """
+        run = self._new_run(limits)
+        self._send(method, dict(params or {}), attachment, run.run)
+        self._until_park(run)
+        frame = wire.read_frame(self.vm.buffers.from_guest)
+        if not frame.text:
+            raise ProtocolError("the guest waits for another request and has not answered this one")
+        response = wire.parse_response(frame.text, run.run)
+        if response.error is not None:
+            raise _guest_function_error(response.error)
+        console = run.console
+        return Reply(
+            response.result,
+            bytes(frame.attachment),
+            console.text(STDOUT),
+            console.text(STDERR),
+        )
+
+    def _new_run(self, limits: Limits) -> _Run:
+        self._run = run = _Run(self.vm, limits, self._stream)
+        return run
+
+    def _send(
+        self, method: str, params: dict[str, Any], attachment: bytes | memoryview, request_id: int
+    ) -> None:
+        text = wire.request_text(method, params, request_id)
+        try:
+            size = wire.write_frame(self.vm.buffers.to_guest, text, attachment)
+        except ProtocolError as error:
+            raise ValueError(f"the request is too large: {error}") from None
+        self.vm.wrote(size)
+
+    def _until_park(self, run: _Run) -> None:
+        vm_run, cpu_ns = self.vm.run, run.cpu_ns
+        try:
+            while True:
+                left = vm_run(run.deadline_ns, cpu_ns)
+                if left.console_used:
+                    run.console.take(bytes(self.vm.buffers.console[: left.console_used]))
+                if left.kind == ExitKind.PARK:
+                    return
+                if cpu_ns != NEVER_NS:
+                    cpu_ns = max(0, cpu_ns - left.cpu_ns)
+                if left.kind == ExitKind.CALL:
+                    self._answer(run)
+                elif left.kind not in (ExitKind.CONSOLE, ExitKind.SIGNAL):
+                    raise self._failure(left, run)
+        except HyperlightError as error:
+            error.stdout, error.stderr = (
+                run.console.text(stream).decode(errors="replace") for stream in (STDOUT, STDERR)
+            )
+            raise
+        finally:
+            self._run = None
+
+    def _answer(self, run: _Run) -> None:
+        run.host_calls += 1
+        limit = run.limits.host_calls
+        if limit is not None and run.host_calls > limit:
+            raise HostCallsExceededError(f"the guest made more than {limit} host calls")
+        buffers = self.vm.buffers
+        written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, self._check)
+        self.vm.wrote(written)
+
+    def _failure(self, left: Exit, run: _Run) -> HyperlightError:
+        printed = run.console.text(STDERR).decode(errors="replace").strip()
+        if left.kind == ExitKind.TIMEOUT:
+            return SandboxTimeoutError(f"the guest ran longer than {run.limits.timeout} s")
+        if left.kind == ExitKind.CPU_TIME:
+            return CpuTimeExceededError(f"the guest used {run.limits.cpu_time} s of CPU time")
+        if left.kind == ExitKind.KILLED:
+            return SandboxKilledError("the sandbox was killed")
+        if left.kind == ExitKind.ENDED:
+            text = f"the guest ended with status {left.value}" + (f": {printed}" if printed else "")
+            return GuestExitedError(left.value, text)
+        return GuestCrashedError(self.vm.describe_exit())
+
+
+def _guest_function_error(error: wire.ErrorObject) -> GuestFunctionError:
+    data = error.data if isinstance(error.data, dict) else {}
+    return GuestFunctionError(
+        error.message,
+        type_name=str(data.get("type", "")),
+        traceback=str(data.get("traceback", "")),
+    )

@@ -1,0 +1,427 @@
+"""The micro-VM: one virtual machine with one vCPU, its memory and its snapshots.
+
+The lowest building block: it knows frames' places, but neither JSON-RPC nor plugins. A Vm is used
+by one thread at a time; only `kill` may be called at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from hyperlight_core._vmm import ffi, lib
+from hyperlight_core.errors import (
+    ConfigurationError,
+    GuestImageError,
+    HypervisorError,
+    StateError,
+)
+
+__all__ = [
+    "CONTROL_ADDRESS",
+    "NEVER_NS",
+    "Buffers",
+    "Counters",
+    "Exit",
+    "ExitKind",
+    "MemorySnapshot",
+    "Registers",
+    "VirtualMachine",
+    "Vm",
+    "VmConfig",
+]
+
+#: A deadline or budget that is never reached.
+NEVER_NS = 2**63 - 1
+CONTROL_ADDRESS: int = lib.HL_RAM_ADDRESS
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class VmConfig:
+    """What a micro-VM is made of; a snapshot fits only VMs of an equal one.
+
+    Attributes:
+        memory: bytes of guest RAM, a multiple of 2 MiB.
+        in_size: bytes of the buffer for frames to the guest, a multiple of 4 KiB.
+        out_size: the same for frames from the guest.
+        console_size: bytes of the console buffer, a multiple of 4 KiB.
+    """
+
+    memory: int = 512 * _MIB
+    in_size: int = _MIB
+    out_size: int = _MIB
+    console_size: int = 65536
+
+
+class ExitKind(IntEnum):
+    """Why the guest stopped running; the meanings are those of `enum hl_exit_kind`."""
+
+    CALL = lib.HL_EXIT_CALL
+    PARK = lib.HL_EXIT_PARK
+    CONSOLE = lib.HL_EXIT_CONSOLE
+    ENDED = lib.HL_EXIT_ENDED
+    FAULT = lib.HL_EXIT_FAULT
+    VIOLATION = lib.HL_EXIT_VIOLATION
+    TIMEOUT = lib.HL_EXIT_TIMEOUT
+    CPU_TIME = lib.HL_EXIT_CPU_TIME
+    KILLED = lib.HL_EXIT_KILLED
+    SIGNAL = lib.HL_EXIT_SIGNAL
+
+
+class Exit(NamedTuple):
+    """One return from the guest.
+
+    Attributes:
+        kind: why.
+        value: ENDED: the exit status; VIOLATION: KVM's exit reason.
+        console_used: bytes in the console buffer.
+        cpu_ns: CPU time used, only measured under a budget.
+    """
+
+    kind: int
+    value: int
+    console_used: int
+    cpu_ns: int
+
+
+@dataclass(frozen=True)
+class Registers:
+    """The ring-3 registers of the vCPU."""
+
+    rax: int
+    rbx: int
+    rcx: int
+    rdx: int
+    rsi: int
+    rdi: int
+    rsp: int
+    rbp: int
+    r8: int
+    r9: int
+    r10: int
+    r11: int
+    r12: int
+    r13: int
+    r14: int
+    r15: int
+    rip: int
+    rflags: int
+    fs_base: int
+    gs_base: int
+
+
+class Counters(NamedTuple):
+    """What the VM has done since it was made; the meanings are those of `struct hl_counters`."""
+
+    exits: int
+    ioctls: int
+    resets: int
+    pages_copied: int
+    restores: int
+
+
+class Buffers(NamedTuple):
+    """The guest's frame buffers as seen from here; valid until the VM is closed."""
+
+    to_guest: memoryview
+    from_guest: memoryview
+    console: memoryview
+
+
+class MemorySnapshot:
+    """Memory and ring-3 registers of a guest at one moment; immutable, shared by any threads.
+
+    Attributes:
+        config: of the VM it was taken from.
+    """
+
+    def __init__(self, config: VmConfig, handle: Any) -> None:
+        self.config = config
+        self._handle = ffi.gc(handle, lib.hl_snapshot_unref)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory it holds itself, beyond the snapshot it shares pages with."""
+        return lib.hl_snapshot_size(self._handle)
+
+    def save(self, memory_fd: int) -> bytes:
+        """Write its memory into a file, sparse, and return the vCPU's state.
+
+        Raises:
+            HypervisorError: writing fails.
+        """
+        size = ffi.new("size_t *", 65536)
+        cpu = ffi.new("uint8_t[]", size[0])
+        _check(lib.hl_snapshot_save(self._handle, memory_fd, cpu, size))
+        return bytes(ffi.buffer(cpu, size[0]))
+
+    @classmethod
+    def load(cls, config: VmConfig, memory_fd: int, cpu: bytes) -> MemorySnapshot:
+        """A snapshot over a file, which is mapped and must not change while this object lives.
+
+        Raises:
+            ConfigurationError: the file is not what `save` writes for such a VM.
+        """
+        out = ffi.new("hl_snapshot **")
+        native = ffi.new("struct hl_config *", {**vars(config), "flags": 0, "image_fd": -1})
+        _check(lib.hl_snapshot_load(native, memory_fd, cpu, len(cpu), out))
+        return cls(config, out[0])
+
+
+def _check(result: int) -> int:
+    """Raise what a negative result of the helper means."""
+    if result >= 0:
+        return result
+    text = ffi.string(lib.hl_error_text()).decode(errors="replace")
+    if result in (-errno.ENOEXEC, -errno.EPROTO):
+        raise GuestImageError(text)
+    if result in (-errno.EINVAL, -errno.ENOMEM, -errno.EFAULT):
+        raise ConfigurationError(text)
+    raise HypervisorError(-result, text)
+
+
+class VirtualMachine(Protocol):
+    """What the layers above need of a VM; `hyperlight_core.testing.FakeVm` is another one."""
+
+    @property
+    def config(self) -> VmConfig: ...
+    @property
+    def buffers(self) -> Buffers: ...
+    @property
+    def wake_fd(self) -> int: ...
+    def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit: ...
+    def describe_exit(self) -> str: ...
+    def wrote(self, size: int) -> None: ...
+    def set_table_version(self, version: int) -> None: ...
+    def snapshot(self) -> Any: ...
+    def restore(self, snapshot: Any) -> None: ...
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Vm:
+    """A micro-VM over KVM.
+
+    Args:
+        config: its memory and buffers.
+        program: a static ELF guest to load, or None when a snapshot is restored first.
+        image: a file the guest sees read-only, or None.
+        stream: whether console output leaves the guest at once instead of with the next exit.
+
+    Raises:
+        HypervisorError: KVM is missing, forbidden or fails.
+        ConfigurationError: sizes KVM cannot have, or a guest that does not fit.
+        GuestImageError: `program` is no guest.
+    """
+
+    def __init__(
+        self,
+        config: VmConfig | None = None,
+        program: bytes | None = None,
+        image: Path | None = None,
+        *,
+        stream: bool = False,
+    ) -> None:
+        self.config = config or VmConfig()
+        self._vm = _create(self.config, image, stream=stream)
+        self._exit = ffi.new("struct hl_exit *")
+        self._limits = ffi.new("struct hl_limits *")
+        self._fault: str | None = None
+        sizes = (self.config.in_size, self.config.out_size, self.config.console_size)
+        places = (lib.hl_vm_in_address, lib.hl_vm_out_address, lib.hl_vm_console_address)
+        self._in_address = lib.hl_vm_in_address(self._vm)
+        self._buffers: Buffers | None = Buffers(
+            *(self._view(place(self._vm), size) for place, size in zip(places, sizes, strict=True))
+        )
+        if program is not None:
+            try:
+                _check(lib.hl_vm_load(self._vm, program, len(program)))
+            except BaseException:
+                self.close()
+                raise
+
+    def _view(self, address: int, size: int) -> memoryview:
+        return memoryview(ffi.buffer(lib.hl_vm_pointer(self._vm, address, size, 0), size))
+
+    @property
+    def _handle(self) -> Any:
+        if self._vm is None:
+            raise StateError("the VM is closed")
+        return self._vm
+
+    @property
+    def buffers(self) -> Buffers:
+        """The frame buffers; raises StateError once closed."""
+        if self._buffers is None:
+            raise StateError("the VM is closed")
+        return self._buffers
+
+    @property
+    def wake_fd(self) -> int:
+        """A descriptor that polls readable from `kill` until the next restore."""
+        return _check(lib.hl_vm_wake_fd(self._handle))
+
+    def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit:
+        """Run the guest until the host is needed. Other threads of the process run meanwhile.
+
+        Args:
+            deadline_ns: on `time.monotonic_ns`'s clock.
+            cpu_ns: CPU time this call may use.
+
+        Raises:
+            HypervisorError: KVM fails.
+        """
+        limits, result = self._limits, self._exit
+        limits.deadline_ns, limits.cpu_ns = deadline_ns, cpu_ns
+        code = lib.hl_vm_run(self._handle, limits, result)
+        if code or result.kind == lib.HL_EXIT_VIOLATION:
+            self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
+            _check(code)
+        return Exit(result.kind, result.value, result.console_used, result.cpu_ns)
+
+    def describe_exit(self) -> str:
+        """The last FAULT or VIOLATION in words, with the registers."""
+        result = self._exit
+        if result.kind == lib.HL_EXIT_FAULT:
+            what = (
+                f"CPU exception {result.vector} ({_EXCEPTIONS.get(result.vector, 'unknown')}),"
+                f" error code {result.error_code:#x}, address {result.address:#x}"
+            )
+        else:
+            what = self._fault or "nothing"
+        registers = self.registers()
+        listing = " ".join(
+            f"{item.name}={getattr(registers, item.name):#x}" for item in fields(registers)
+        )
+        return f"{what}\n{listing}"
+
+    def wrote(self, size: int) -> None:
+        """Say that the first `size` bytes of the buffer to the guest were written."""
+        lib.hl_vm_pointer(self._handle, self._in_address, size, 1)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Copy guest memory.
+
+        Raises:
+            ConfigurationError: the range is not in RAM.
+        """
+        if not 0 <= size <= self.config.memory:
+            raise ConfigurationError(f"{size} bytes are more than the guest's memory")
+        place = ffi.new("uint8_t[]", size)
+        _check(lib.hl_vm_read(self._handle, address, place, size))
+        return bytes(ffi.buffer(place, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Overwrite guest memory.
+
+        Raises:
+            ConfigurationError: the range is not in RAM.
+        """
+        _check(lib.hl_vm_write(self._handle, address, data, len(data)))
+
+    def registers(self) -> Registers:
+        """The registers of the guest, which is not running."""
+        out = ffi.new("struct hl_registers *")
+        _check(lib.hl_vm_get_registers(self._handle, out))
+        return Registers(*(getattr(out, item.name) for item in fields(Registers)))
+
+    def counters(self) -> Counters:
+        """Exits, ioctls, resets and copied pages so far."""
+        out = ffi.new("struct hl_counters *")
+        lib.hl_vm_get_counters(self._handle, out)
+        return Counters(*(getattr(out, name) for name in Counters._fields))
+
+    def set_table_version(self, version: int) -> None:
+        """Tell the guest that the host functions within its reach have changed."""
+        lib.hl_vm_set_table_version(self._handle, version)
+
+    def snapshot(self) -> MemorySnapshot:
+        """Memory and registers of the guest, which is not running, as they are now."""
+        out = ffi.new("hl_snapshot **")
+        _check(lib.hl_vm_snapshot(self._handle, out))
+        return MemorySnapshot(self.config, out[0])
+
+    def restore(self, snapshot: MemorySnapshot) -> None:
+        """Go to the snapshot, which may be another VM's; forgets a kill.
+
+        Raises:
+            ConfigurationError: that VM has another configuration.
+        """
+        code = lib.hl_vm_restore(self._handle, snapshot._handle)  # noqa: SLF001
+        if code:
+            _check(code)
+
+    def kill(self) -> None:
+        """Stop the running guest, or the next run. Any thread; does nothing once closed."""
+        vm = self._vm
+        if vm is not None:
+            lib.hl_vm_kill(vm)
+
+    def close(self) -> None:
+        """Free everything. Nobody may be using the VM; a second call does nothing."""
+        vm, self._vm, self._buffers = self._vm, None, None
+        if vm is not None:
+            lib.hl_vm_close(ffi.gc(vm, None))
+
+    def __enter__(self) -> Vm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _create(config: VmConfig, image: Path | None, *, stream: bool) -> Any:
+    native = ffi.new(
+        "struct hl_config *",
+        {**vars(config), "flags": lib.HL_BOOT_STREAM_CONSOLE * stream, "image_fd": -1},
+    )
+    out = ffi.new("hl_vm **")
+    with _opened(image) as file:
+        native.image_fd = file.number
+        _check(lib.hl_vm_create(native, out))
+    return ffi.gc(out[0], lib.hl_vm_close)
+
+
+class _opened:  # noqa: N801 - reads like the function it stands for
+    """A file open for reading, or -1 for none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.number = -1
+
+    def __enter__(self) -> _opened:
+        if self._path is not None:
+            try:
+                self.number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise GuestImageError(f"the image {self._path}: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+#: Intel SDM vol. 3, table 6-1.
+_EXCEPTIONS = {
+    0: "divide error",
+    1: "debug",
+    3: "breakpoint",
+    4: "overflow",
+    6: "invalid opcode",
+    8: "double fault",
+    11: "segment not present",
+    12: "stack fault",
+    13: "general protection",
+    14: "page fault",
+    16: "x87 error",
+    17: "alignment check",
+    19: "SIMD error",
+}
+
