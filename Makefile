@@ -82,6 +82,7 @@ test-together: setup
 
 # ---- checking --------------------------------------------------------------------------------------
 lint: setup
+	@$(PYTHON) -I hyperlight_core/prerequisites.py --lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy hyperlight_core tests tools vmm_c setup.py noxfile.py $(PLUGINS)

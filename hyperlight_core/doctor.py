@@ -1,0 +1,73 @@
+"""What can keep a sandbox from starting on this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from hyperlight_core.image import image_directory
+from hyperlight_core.plugins import InstalledPlugin, installed_plugins
+from hyperlight_core.prerequisites import Check, build_checks, run_checks
+
+__all__ = ["Check", "examine"]
+
+
+def examine() -> list[Check]:
+    """Every check: what running needs first, then what only building from source needs."""
+    return [*run_checks(), *_package_checks(), *build_checks()]
+
+
+def _package_checks() -> Iterator[Check]:
+    yield check_helper()
+    yield check_libos(Path(str(files("hyperlight_core") / "guests" / "libos.elf")))
+    yield check_cache(image_directory())
+    for plugin in installed_plugins():
+        yield check_plugin(plugin)
+
+
+def check_helper() -> Check:
+    """The C helper loads, and this machine's KVM has what it needs."""
+    name = "kvm features"
+    try:
+        from hyperlight_core._vmm import ffi, lib  # noqa: PLC0415 - the import is the check
+    except ImportError as error:
+        return Check(name, False, f"the C helper does not load: {error}", _reinstall())
+    if lib.hl_probe() == 0:
+        return Check(name, True, "all there")
+    detail = ffi.string(lib.hl_error_text()).decode(errors="replace")
+    return Check(name, False, detail, "use a Linux kernel and a KVM that offer it")
+
+
+def check_libos(path: Path) -> Check:
+    """The library OS came with the package."""
+    if path.is_file():
+        return Check("library OS", True, str(path))
+    return Check("library OS", False, f"there is no {path}", _reinstall())
+
+
+def check_cache(directory: Path) -> Check:
+    """Images can be cached."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return Check("cache", True, str(directory))
+    except OSError as error:
+        detail = f"{directory} cannot be written: {os.strerror(error.errno or 0)}"
+        return Check("cache", False, detail, "make it writable, or set XDG_CACHE_HOME to another")
+
+
+def check_plugin(plugin: InstalledPlugin) -> Check:
+    """An installed plugin can be imported."""
+    name = f"plugin {plugin.name}"
+    problem = plugin.problem()
+    if problem is None:
+        return Check(name, True, f"{plugin.distribution} {plugin.version}")
+    remedy = f"pip install --force-reinstall {plugin.distribution}"
+    return Check(name, False, str(problem), remedy, required=False)
+
+
+def _reinstall() -> str:
+    return "pip install --force-reinstall hyperlight-core"
