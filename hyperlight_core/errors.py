@@ -28,7 +28,8 @@ HyperlightError
     ├── MethodNotFoundError (LookupError)
     ├── InvalidParamsError (ValueError)
     ├── DeniedError (PermissionError)
-    └── CallLimitError
+    ├── CallLimitError
+    └── ToolError                            a granted Python callable raised
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ __all__ = [
     "SandboxPoisonedError",
     "SandboxTimeoutError",
     "StateError",
+    "ToolError",
 ]
 
 
@@ -261,3 +263,9 @@ class CallLimitError(HostFunctionError):
     """A limit of the host function was reached; the sandbox goes on."""
 
     code = -32002
+
+
+class ToolError(HostFunctionError):
+    """A granted callable raised; the message has the exception's type and text."""
+
+    code = -32003
