@@ -33,7 +33,7 @@ __all__ = ["VARIABLE", "InstalledPlugin", "PluginSet", "installed_plugins", "loa
 VARIABLE = "HYPERLIGHT_PLUGINS"
 
 #: Plugins of this project, which may be recommended without having been seen.
-_OWN = frozenset({"fs", "net", "python", "tools"})
+_OWN = frozenset({"fs", "net", "tools"})
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import itertools
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
@@ -26,6 +26,7 @@ from hyperlight_core.functions import HostFunction
 __all__ = ["CallCheck", "HostFunctionTable", "RunContext", "check_name"]
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _versions = itertools.count(1)
 
 #: `namespace.verb`, or deeper; JSON-RPC 2.0 keeps names that begin with "rpc." for itself.
@@ -157,22 +158,26 @@ class _Entry:
             HostFunctionError: the answer is an error.
         """
         function = self.function
-        request = self._request(params)
+        request = self._guarded(self._request, params)
         if check is not None:
             check(function, request)
-        try:
-            text = self._handle(request, call)
-        except HostFunctionError:
-            raise
-        except OSError as error:
-            self.log.debug("%s failed", function.name, exc_info=True)
-            raise HostFunctionError.from_os_error(error) from error
-        except Exception as error:
-            self.log.exception("%s failed", function.name)
-            raise _InternalError("internal error") from error
+        text = self._guarded(self._handle, request, call)
         if function.result_limit is not None and len(text) > function.result_limit:
             raise CallLimitError(f"the result is larger than {function.result_limit} bytes")
         return text
+
+    def _guarded(self, step: Callable[..., _T], *arguments: Any) -> _T:
+        """Turn what the plugin's code may raise into what the guest may know of it."""
+        try:
+            return step(*arguments)
+        except HostFunctionError:
+            raise
+        except OSError as error:
+            self.log.debug("%s failed", self.function.name, exc_info=True)
+            raise HostFunctionError.from_os_error(error) from error
+        except Exception as error:
+            self.log.exception("%s failed", self.function.name)
+            raise _InternalError("internal error") from error
 
     def _request(self, params: Any) -> BaseModel:
         if isinstance(params, list):
