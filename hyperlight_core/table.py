@@ -177,7 +177,9 @@ class _Entry:
             raise HostFunctionError.from_os_error(error) from error
         except Exception as error:
             self.log.exception("%s failed", self.function.name)
-            raise _InternalError("internal error") from error
+            unsent = isinstance(error, PydanticSerializationError)
+            reason = "internal error: the result is not JSON" if unsent else "internal error"
+            raise _InternalError(reason) from error
 
     def _request(self, params: Any) -> BaseModel:
         if isinstance(params, list):
