@@ -34,18 +34,18 @@ def check_helper() -> Check:
     try:
         from hyperlight_core._vmm import ffi, lib  # noqa: PLC0415 - the import is the check
     except ImportError as error:
-        return Check(name, False, f"the C helper does not load: {error}", _reinstall())
+        return _broken(name, f"the C helper does not load: {error}")
     if lib.hl_probe() == 0:
-        return Check(name, True, "all there")
+        return Check(name, True, "all there", required=True)
     detail = ffi.string(lib.hl_error_text()).decode(errors="replace")
-    return Check(name, False, detail, "use a Linux kernel and a KVM that offer it")
+    return Check(name, False, detail, "use a kernel and a KVM that offer it", required=True)
 
 
 def check_libos(path: Path) -> Check:
     """The library OS came with the package."""
     if path.is_file():
-        return Check("library OS", True, str(path))
-    return Check("library OS", False, f"there is no {path}", _reinstall())
+        return Check("library OS", True, str(path), required=True)
+    return _broken("library OS", f"there is no {path}")
 
 
 def check_cache(directory: Path) -> Check:
@@ -53,10 +53,11 @@ def check_cache(directory: Path) -> Check:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
-            return Check("cache", True, str(directory))
+            return Check("cache", True, str(directory), required=True)
     except OSError as error:
         detail = f"{directory} cannot be written: {os.strerror(error.errno or 0)}"
-        return Check("cache", False, detail, "make it writable, or set XDG_CACHE_HOME to another")
+        remedy = "make it writable, or set XDG_CACHE_HOME to a folder that is"
+        return Check("cache", False, detail, remedy, required=True)
 
 
 def check_plugin(plugin: InstalledPlugin) -> Check:
@@ -66,8 +67,9 @@ def check_plugin(plugin: InstalledPlugin) -> Check:
     if problem is None:
         return Check(name, True, f"{plugin.distribution} {plugin.version}")
     remedy = f"pip install --force-reinstall {plugin.distribution}"
-    return Check(name, False, str(problem), remedy, required=False)
+    return Check(name, False, str(problem), remedy)
 
 
-def _reinstall() -> str:
-    return "pip install --force-reinstall hyperlight-core"
+def _broken(name: str, detail: str) -> Check:
+    remedy = "pip install --force-reinstall hyperlight-core"
+    return Check(name, False, detail, remedy, required=True)

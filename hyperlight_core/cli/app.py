@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from hyperlight_core.cli.status import FAILED, INTERRUPTED, status_of
+from hyperlight_core.cli.status import status_of
 from hyperlight_core.errors import HyperlightError
 
 __all__ = ["hyperlight", "run_command"]
 
 #: Where each command is; imported when it is used.
 _COMMANDS = {
-    "bench": "hyperlight_core.cli.bench:bench",
-    "doctor": "hyperlight_core.cli.inspection:doctor",
-    "exec": "hyperlight_core.cli.guest:execute",
-    "image": "hyperlight_core.cli.images:image",
-    "plugins": "hyperlight_core.cli.inspection:plugins",
     "run": "hyperlight_core.cli.guest:run",
+    "exec": "hyperlight_core.cli.guest:execute",
+    "plugins": "hyperlight_core.cli.inspection:plugins",
     "schema": "hyperlight_core.cli.inspection:schema",
+    "doctor": "hyperlight_core.cli.inspection:doctor",
+    "image": "hyperlight_core.cli.images:image",
+    "bench": "hyperlight_core.cli.bench:bench",
 }
 
 
@@ -37,7 +38,11 @@ class _LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="hyperlight-core", prog_name="hyperlight")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def hyperlight(*, debug: bool) -> None:
@@ -51,24 +56,31 @@ def hyperlight(*, debug: bool) -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command line without the program's name; the exit status."""
     try:
-        result = hyperlight.main(list(arguments), prog_name="hyperlight", standalone_mode=False)
-    except click.ClickException as error:
-        return _report(error.format_message(), FAILED)
-    except click.Abort:
-        return INTERRUPTED
-    except Exception as error:
+        # Not `main`, which has its own mind about closed pipes and usage errors.
+        with hyperlight.make_context("hyperlight", list(arguments)) as ctx:
+            result = hyperlight.invoke(ctx)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments[:1]:
             raise
-        return _report(_describe(error), status_of(error))
+        _report(error)
+        return status_of(error)
     return result if isinstance(result, int) else 0
 
 
-def _report(message: str, status: int) -> int:
-    click.echo(f"hyperlight: {' '.join(message.split())}", err=True)
-    return status
+def _report(error: BaseException) -> None:
+    if isinstance(error, BrokenPipeError):
+        # What is still buffered has nowhere to go, at the interpreter's end neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif not isinstance(error, KeyboardInterrupt | click.Abort):
+        click.echo(f"hyperlight: {' '.join(_describe(error).split())}", err=True)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
     if isinstance(error, HyperlightError | OSError):
         return str(error)
-    return f"internal error, see `{sys.argv[0]} --debug`: {type(error).__name__}: {error}"
+    return f"internal error, see `hyperlight --debug`: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What the `hyperlight` command ends with, and how it says what went wrong.
+"""What the `hyperlight` command ends with.
 
 The statuses are those of timeout(1) and of container tools, so that scripts know them:
 
@@ -9,28 +9,43 @@ The statuses are those of timeout(1) and of container tools, so that scripts kno
 | 126 | the script or program cannot be read or executed |
 | 127 | the script or program is not there |
 | 130 | interrupted from the keyboard |
+| 141 | nobody reads the output any more |
 | any | otherwise the guest's own status |
 """
 
 from __future__ import annotations
 
+import click
+
 from hyperlight_core.errors import GuestExitedError, LimitExceededError
 
-__all__ = ["FAILED", "INTERRUPTED", "LIMIT_REACHED", "NOT_EXECUTABLE", "NOT_FOUND", "status_of"]
+__all__ = ["NotExecutableError", "NotFoundError", "status_of"]
 
-LIMIT_REACHED = 124
-FAILED = 125
-NOT_EXECUTABLE = 126
-NOT_FOUND = 127
-INTERRUPTED = 130
+
+class NotExecutableError(click.ClickException):
+    """The script or program cannot be read or executed."""
+
+    exit_code = 126
+
+
+class NotFoundError(click.ClickException):
+    """The script or program is not there."""
+
+    exit_code = 127
+
+
+_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
+    (LimitExceededError, 124),
+    (click.Abort, 130),
+    (KeyboardInterrupt, 130),
+    (BrokenPipeError, 141),
+)
 
 
 def status_of(error: BaseException) -> int:
     """The exit status that stands for `error`."""
     if isinstance(error, GuestExitedError):
         return error.status
-    if isinstance(error, LimitExceededError):
-        return LIMIT_REACHED
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
-    return FAILED
+    if isinstance(error, NotExecutableError | NotFoundError):
+        return error.exit_code
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 125)
