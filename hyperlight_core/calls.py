@@ -137,8 +137,8 @@ class _Run:
 class GuestCalls:
     """Calls functions of the guest in a VM; what the guest may call meanwhile is `table`.
 
-    Used by one thread at a time. After any exception but GuestFunctionError and ValueError the
-    guest is in the middle of something: restore the VM to a snapshot before the next call.
+    Used by one thread at a time. After an exception `unfinished` tells whether the guest is in the
+    middle of something; then restore the VM to a snapshot before the next call.
 
     Args:
         vm: the micro-VM.
@@ -147,7 +147,7 @@ class GuestCalls:
         stream: told the guest's output as it arrives.
 
     Attributes:
-        log: names of the last host calls, for crash reports.
+        unfinished: whether the guest was stopped before it had answered.
     """
 
     def __init__(
@@ -162,6 +162,7 @@ class GuestCalls:
         self._check = check
         self._stream = stream
         self._run: _Run | None = None
+        self.unfinished = False
         self.table = table
 
     @property
@@ -198,6 +199,7 @@ class GuestCalls:
             self._send("exec", dict(request), b"", 0)
         run = self._new_run(limits)
         self._until_park(run)
+        self.unfinished = False
         return run.console
 
     def call(
@@ -225,6 +227,7 @@ class GuestCalls:
         if not frame.text:
             raise ProtocolError("the guest waits for another request and has not answered this one")
         response = wire.parse_response(frame.text, run.run)
+        self.unfinished = False
         if response.error is not None:
             raise _guest_function_error(response.error)
         console = run.console
@@ -251,6 +254,7 @@ class GuestCalls:
 
     def _until_park(self, run: _Run) -> None:
         vm_run, cpu_ns = self.vm.run, run.cpu_ns
+        self.unfinished = True
         try:
             while True:
                 left = vm_run(run.deadline_ns, cpu_ns)

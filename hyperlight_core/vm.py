@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
@@ -233,6 +233,7 @@ class Vm:
         self._exit = ffi.new("struct hl_exit *")
         self._limits = ffi.new("struct hl_limits *")
         self._fault: str | None = None
+        self._killing = threading.Lock()
         sizes = (self.config.in_size, self.config.out_size, self.config.console_size)
         places = (lib.hl_vm_in_address, lib.hl_vm_out_address, lib.hl_vm_console_address)
         self._in_address = lib.hl_vm_in_address(self._vm)
@@ -359,15 +360,17 @@ class Vm:
 
     def kill(self) -> None:
         """Stop the running guest, or the next run. Any thread; does nothing once closed."""
-        vm = self._vm
-        if vm is not None:
-            lib.hl_vm_kill(vm)
+        with self._killing:
+            if self._vm is not None:
+                lib.hl_vm_kill(self._vm)
 
     def close(self) -> None:
         """Free everything. Nobody may be using the VM; a second call does nothing."""
-        vm, self._vm, self._buffers = self._vm, None, None
+        with self._killing:
+            vm, self._vm, self._buffers = self._vm, None, None
         if vm is not None:
-            lib.hl_vm_close(ffi.gc(vm, None))
+            ffi.gc(vm, None)
+            lib.hl_vm_close(vm)
 
     def __enter__(self) -> Vm:
         return self

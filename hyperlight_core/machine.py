@@ -1,0 +1,304 @@
+"""The machine: one micro-VM with its plugins, its lock and its poison; a chain of states shares it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hyperlight_core import snapshot_store
+from hyperlight_core.calls import GuestCalls, Limits, Reply, StreamCallback
+from hyperlight_core.errors import (
+    ConfigurationError,
+    SandboxBusyError,
+    SandboxClosedError,
+    SandboxConsumedError,
+    SandboxKilledError,
+    SandboxPoisonedError,
+)
+from hyperlight_core.guests import BootRequest, GuestImage
+from hyperlight_core.hookspecs import SnapshotToken
+from hyperlight_core.plugins import PluginSet, load_plugins
+from hyperlight_core.table import CallCheck, HostFunctionTable
+from hyperlight_core.vm import MemorySnapshot, Vm, VmConfig
+
+__all__ = ["CallContext", "Machine", "MachineSnapshot", "MachineSpec"]
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """What a machine is made of; machines of equal guest and `config` may share snapshots.
+
+    Attributes:
+        guest: what runs in it.
+        config: memory and buffers.
+        plugins: configurations by plugin name.
+        limits: of each guest call that names no others.
+        boot_limits: of the guest's start.
+        stream: told console output as it arrives.
+        check: called before each host call; see `HostFunctionTable.dispatch`.
+        cache: whether the booted guest is kept on disk, for the next process to start from.
+    """
+
+    guest: GuestImage
+    config: VmConfig = field(default_factory=VmConfig)
+    plugins: Mapping[str, object] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    boot_limits: Limits = field(default_factory=lambda: Limits(timeout=60.0))
+    stream: StreamCallback | None = None
+    check: CallCheck | None = None
+    cache: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class MachineSnapshot:
+    """Guest memory, registers and plugin handles at one moment; any number of machines may use it.
+
+    Attributes:
+        guest: key of the guest it was taken from.
+        memory: the guest's part.
+        token: the plugins' part.
+    """
+
+    guest: str
+    memory: MemorySnapshot
+    token: SnapshotToken
+
+
+class CallContext:
+    """Calls into the guest of a machine, one after the other, while nobody else does.
+
+    What one call leaves behind in the guest is there for the next. Any failure but the guest
+    function's own error poisons the machine.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        attachment: bytes | memoryview = b"",
+        limits: Limits | None = None,
+    ) -> Reply:
+        """Call a guest function; see `GuestCalls.call` for what it raises."""
+        with self._machine.poisoning():
+            return self._machine.calls.call(
+                method, params, attachment=attachment, limits=limits or self._machine.spec.limits
+            )
+
+    def boot(self, request: BootRequest | None = None) -> None:
+        """Start a guest that was only loaded; see `GuestCalls.boot` for what it raises."""
+        with self._machine.poisoning():
+            params = None if request is None else request.params()
+            self._machine.calls.boot(params, self._machine.spec.boot_limits)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Copy guest memory; raises ConfigurationError if the range is not in RAM."""
+        return self._machine.vm.read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Overwrite guest memory; raises ConfigurationError if the range is not in RAM."""
+        self._machine.vm.write(address, data)
+
+
+class Machine:
+    """One micro-VM and everything of the host that belongs to it.
+
+    Any thread may use it, one at a time: a second one waits. Only `kill` and `close` interrupt.
+
+    Args:
+        spec: what it is made of.
+        start: a snapshot to begin with, instead of loading the guest.
+
+    Attributes:
+        spec: as given.
+        vm: the micro-VM.
+        plugins: this machine's plugin instances.
+        calls: guest calls; use them inside `using` only.
+        current: the state that may be used now; kept by `states`.
+
+    Raises:
+        ConfigurationError: something in `spec` cannot be; the subclass says what.
+        HypervisorError: KVM is missing or fails.
+    """
+
+    def __init__(self, spec: MachineSpec, start: MachineSnapshot | None = None) -> None:
+        self.spec = spec
+        self.current: object = None
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._closed = False
+        self._poison: BaseException | None = None
+        self.plugins: PluginSet = load_plugins(spec.plugins)
+        try:
+            self._start(start)
+        except BaseException:
+            self.plugins.closed()
+            raise
+
+    def _start(self, start: MachineSnapshot | None) -> None:
+        spec = self.spec
+        program = None if start else spec.guest.elf()
+        self.vm = Vm(spec.config, program, spec.guest.image, stream=spec.stream is not None)
+        self.calls = GuestCalls(
+            self.vm, HostFunctionTable(), check=spec.check, stream=spec.stream
+        )
+        if start is not None:
+            try:
+                self.restore(start)
+            except BaseException:
+                self.vm.close()
+                raise
+
+    @classmethod
+    def booted(cls, spec: MachineSpec) -> tuple[Machine, MachineSnapshot]:
+        """A machine whose guest has started and waits, and the snapshot of that moment.
+
+        Raises:
+            GuestError: the guest does not start.
+        """
+        cached = snapshot_store.find(spec) if spec.cache else None
+        if cached is not None:
+            start = MachineSnapshot(spec.guest.key, cached, SnapshotToken())
+            return cls(spec, start), start
+        # The guest starts without any plugin, so that what is kept holds nothing of this sandbox.
+        with cls(replace(spec, plugins={}, stream=None)) as bare, bare.using():
+            CallContext(bare).boot(spec.guest.boot)
+            start = bare.snapshot()
+        if spec.cache:
+            snapshot_store.keep(spec, start.memory)
+        return cls(spec, start), start
+
+    # ---- use -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def using(self, state: object = None, *, poisoned: bool = False) -> Iterator[CallContext]:
+        """Have the machine to oneself.
+
+        Args:
+            state: the state that uses it; must be the current one.
+            poisoned: whether a poisoned machine will do, because it is about to be restored.
+
+        Raises:
+            StateError: busy in this very thread, closed, consumed or poisoned.
+        """
+        me = threading.get_ident()
+        if self._owner == me:
+            raise SandboxBusyError("the sandbox is in use by this thread, further up the stack")
+        with self._lock:
+            self._owner = me
+            try:
+                self._check(state, poisoned=poisoned)
+                yield CallContext(self)
+            finally:
+                self._owner = None
+
+    def _check(self, state: object, *, poisoned: bool) -> None:
+        if self._closed:
+            raise SandboxClosedError("the sandbox is closed")
+        if state is not None and state is not self.current:
+            raise SandboxConsumedError(
+                f"this {type(state).__name__} has moved on to {type(self.current).__name__}"
+            )
+        if self._poison is not None and not poisoned:
+            raise SandboxPoisonedError(
+                f"the sandbox is poisoned ({type(self._poison).__name__}); restore, reset or close it"
+            ) from self._poison
+
+    @contextmanager
+    def poisoning(self) -> Iterator[None]:
+        """Poison the machine if the block fails in the middle of something."""
+        try:
+            yield
+        except BaseException as error:
+            if self.calls.unfinished:
+                self._poison = error
+            raise
+
+    @property
+    def status(self) -> str:
+        """One of "ready", "running", "poisoned" and "closed"."""
+        if self._closed:
+            return "closed"
+        if self._poison is not None:
+            return "poisoned"
+        return "running" if self._lock.locked() else "ready"
+
+    # ---- what states do ------------------------------------------------------------------------
+
+    def grant(self, table: HostFunctionTable) -> None:
+        """Put these host functions, and no others, within the guest's reach."""
+        self.calls.table = table
+
+    def snapshot(self) -> MachineSnapshot:
+        """The machine as it is now; it must be in use by the caller and not poisoned."""
+        token = SnapshotToken()
+        self.plugins.snapshot_taken(token)
+        return MachineSnapshot(self.spec.guest.key, self.vm.snapshot(), token)
+
+    def restore(self, snapshot: MachineSnapshot) -> None:
+        """Go back to a snapshot of this machine or of one with the same guest and memory.
+
+        Raises:
+            ConfigurationError: it belongs to another kind of machine; nothing has changed.
+        """
+        self.check_kind(snapshot)
+        try:
+            self.vm.restore(snapshot.memory)
+            self.plugins.snapshot_restored(snapshot.token)
+        except BaseException as error:
+            self._poison = error
+            raise
+        self._poison = None
+
+    def check_kind(self, snapshot: MachineSnapshot) -> None:
+        """Raise ConfigurationError, naming the difference, if the snapshot does not fit."""
+        if snapshot.guest != self.spec.guest.key:
+            raise ConfigurationError(
+                f"the snapshot is of another guest ({snapshot.guest[:12]}) than this sandbox's"
+                f" ({self.spec.guest.key[:12]}, {self.spec.guest.name})"
+            )
+        for name, ours in vars(self.spec.config).items():
+            theirs = getattr(snapshot.memory.config, name)
+            if theirs != ours:
+                raise ConfigurationError(
+                    f"the snapshot was taken with {name}={theirs}, this sandbox has {name}={ours}"
+                )
+
+    # ---- end -----------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """Stop what the guest is doing, now; the sandbox is poisoned. Any thread, any moment."""
+        self.calls.cancel()
+        if not self._closed and not self._lock.locked():
+            self._poison = SandboxKilledError("the sandbox was killed")
+        self.vm.kill()
+
+    def close(self) -> None:
+        """Stop the guest and let go of everything; a second call does nothing."""
+        if self._closed:
+            return
+        if self._owner == threading.get_ident():
+            raise SandboxBusyError("the sandbox cannot be closed from within its own call")
+        self._closed = True
+        self.kill()
+        with self._lock:
+            self.vm.close()
+            self.plugins.closed()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Dropped without close: what the VM holds is freed by its own finaliser.
+        if not getattr(self, "_closed", True) and hasattr(self, "plugins"):
+            with suppress(Exception):
+                self.close()

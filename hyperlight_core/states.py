@@ -1,0 +1,477 @@
+"""States: a sandbox as a typed chain that evolves and rolls back; for authors of sandbox types.
+
+An author writes one class per state. Its bases say where it may move and with what metadata, its
+class arguments which host functions the guest may reach in it and what becomes of it after a call:
+
+    class Runtime(State, EvolvableSandbox["UserCode", "LoadCode"]):
+        ...
+
+    class UserCode(State, DevolvableSandbox[Runtime, Nothing], functions=["tools.*"]):
+        def handle(self, event: object) -> object:
+            return self.call("call", {"function": "handle", "args": [event]}).result
+
+A state that has moved on is consumed: every later use raises SandboxConsumedError.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, ClassVar, ForwardRef, Generic, Protocol, TypeAlias, cast, get_args, get_origin
+
+from typing_extensions import Self, TypeVar
+
+from hyperlight_core.calls import Limits, Reply
+from hyperlight_core.errors import IllegalTransitionError, SandboxConsumedError
+from hyperlight_core.functions import HostFunction
+from hyperlight_core.guests import BootRequest
+from hyperlight_core.hookspecs import StateInfo
+from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
+from hyperlight_core.table import HostFunctionTable
+
+__all__ = [
+    "NOTHING",
+    "Boot",
+    "DevolvableSandbox",
+    "EvolvableSandbox",
+    "GuestCallback",
+    "Mark",
+    "Nothing",
+    "Sandbox",
+    "Selection",
+    "State",
+    "StateSnapshot",
+    "Transition",
+    "Use",
+]
+
+#: A host function's name, a namespace such as "fs.*", or a rule.
+Selection: TypeAlias = "str | Callable[[HostFunction], bool]"
+
+
+class Use(Enum):
+    """What becomes of a state after its guest was called."""
+
+    #: It stays as the call left it.
+    KEEP = "keep"
+    #: It is reset to how it was entered, automatically.
+    RESET = "reset"
+    #: It is used up: what is left is to roll back or to close.
+    ONCE = "once"
+
+
+# ---- metadata ----------------------------------------------------------------------------------
+
+
+class Transition:
+    """What a move needs to know, and does to the guest; authors derive their own, as dataclasses."""
+
+    def move(self, calls: CallContext) -> None:
+        """Change the guest, while the state that is being left still has its host functions.
+
+        If it raises, the move does not happen.
+        """
+
+
+@dataclass(frozen=True)
+class Nothing(Transition):
+    """A move that needs nothing."""
+
+
+#: The one value of Nothing that is ever needed.
+NOTHING = Nothing()
+
+
+@dataclass(frozen=True)
+class GuestCallback(Transition):
+    """A move during which a function of the author's calls into the guest."""
+
+    callback: Callable[[CallContext], object]
+
+    def move(self, calls: CallContext) -> None:
+        """Call it."""
+        self.callback(calls)
+
+
+@dataclass(frozen=True)
+class Boot(Transition):
+    """Starts a guest that was only loaded, up to where it waits for its first request."""
+
+    request: BootRequest | None = None
+
+    def move(self, calls: CallContext) -> None:
+        """Run the guest until it waits."""
+        calls.boot(self.request)
+
+
+# ---- states ------------------------------------------------------------------------------------
+
+_Metadata = TypeVar("_Metadata", bound=Transition, contravariant=True)
+_Next = TypeVar("_Next", bound="State", covariant=True)
+_Previous = TypeVar("_Previous", bound="State", covariant=True)
+_S = TypeVar("_S", bound="State")
+
+
+class Sandbox(Protocol):
+    """The least that any state of any sandbox can do."""
+
+    @property
+    def status(self) -> str:
+        """One of "ready", "running", "poisoned", "closed" and "consumed"."""
+
+    def kill(self) -> None:
+        """Stop what the guest is doing; from any thread."""
+
+    def close(self) -> None:
+        """Let go of everything; a second call does nothing."""
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """An earlier state, as it was left: what rolling back to it brings back."""
+
+    state: type[State]
+    attributes: Mapping[str, Any]
+    snapshot: MachineSnapshot
+    entry: MachineSnapshot | None
+
+
+@dataclass(frozen=True, eq=False)
+class Mark(Generic[_S]):
+    """A place in the past of one sandbox, to roll back to from any later state."""
+
+    state: type[_S]
+    depth: int
+    _machine: Machine
+
+
+@dataclass(frozen=True, eq=False)
+class StateSnapshot(Generic[_S]):
+    """A state at one moment, with its past; restores this sandbox or another of the same kind."""
+
+    state: type[_S]
+    machine: MachineSnapshot
+    past: tuple[_Memory, ...]
+
+
+class State:
+    """Base of every state; not made by calling it, but by `start` or by a move.
+
+    Class arguments:
+        functions: what of the sandbox's host functions the guest may reach in this state.
+        use: what becomes of the state after a call.
+    """
+
+    functions: ClassVar[tuple[Selection, ...]] = ()
+    use: ClassVar[Use] = Use.KEEP
+    _known: ClassVar[dict[str, type[State]]] = {}
+
+    _machine: Machine
+    _past: tuple[_Memory, ...]
+    _entry: MachineSnapshot | None
+    _spent: bool
+
+    def __init_subclass__(
+        cls,
+        functions: tuple[Selection, ...] | list[Selection] | list[str] | None = None,
+        use: Use | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init_subclass__(**arguments)
+        cls.functions = cls.functions if functions is None else tuple(functions)
+        cls.use = cls.use if use is None else use
+        State._known[cls.__qualname__] = cls
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is made by start() or by moving to it")
+
+    # ---- beginning and end ----
+
+    @classmethod
+    def start(cls, spec: MachineSpec, *, boot: bool = True) -> Self:
+        """The first state of a new sandbox.
+
+        Args:
+            spec: what its machine is made of.
+            boot: whether the guest has started; otherwise it is only loaded, for `Boot` to start.
+
+        Raises:
+            ConfigurationError: `spec` cannot be.
+            HypervisorError: KVM is missing or fails.
+            GuestError: the guest does not start.
+        """
+        machine = Machine.booted(spec)[0] if boot else Machine(spec)
+        try:
+            with machine.using():
+                return cls._enter(machine, ())
+        except BaseException:
+            machine.close()
+            raise
+
+    @classmethod
+    def _enter(cls, machine: Machine, past: tuple[_Memory, ...]) -> Self:
+        """Make this the machine's state; the machine is in use by the caller."""
+        state = cls._made(machine, past, {})
+        state._take_over()
+        state.entered(CallContext(machine))
+        if cls.use is Use.RESET:
+            state._entry = machine.snapshot()
+        return state
+
+    @classmethod
+    def _made(
+        cls,
+        machine: Machine,
+        past: tuple[_Memory, ...],
+        attributes: Mapping[str, Any],
+        entry: MachineSnapshot | None = None,
+    ) -> Self:
+        state = cls.__new__(cls)
+        state.__dict__.update(attributes)
+        state._machine, state._past, state._entry, state._spent = machine, past, entry, False
+        return state
+
+    def _take_over(self) -> None:
+        """Put this state's functions, and no others, within reach, and tell the plugins."""
+        machine, old = self._machine, self._machine.current
+        if isinstance(old, State):
+            machine.plugins.state_left(old._info)
+        table = machine.plugins.table.select(*type(self).functions)
+        self._info = StateInfo(type(self).__name__, frozenset(table))
+        machine.grant(table)
+        machine.current = self
+        machine.plugins.state_entered(self._info)
+
+    def entered(self, calls: CallContext) -> None:
+        """For authors: prepare the guest on moving forward, with this state's host functions."""
+
+    def kill(self) -> None:
+        """Stop what the guest is doing; any thread, any moment. Poisons the sandbox."""
+        self._machine.kill()
+
+    def close(self) -> None:
+        """End the sandbox, whichever state it is in."""
+        self._machine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def status(self) -> str:
+        """One of "ready", "running", "poisoned", "closed" and "consumed"."""
+        found = self._machine.status
+        return "consumed" if found != "closed" and self._machine.current is not self else found
+
+    @property
+    def reach(self) -> frozenset[str]:
+        """Names of the host functions within the guest's reach in this state."""
+        return self._info.functions
+
+    # ---- use ----
+
+    @contextmanager
+    def calls(self) -> Iterator[CallContext]:
+        """Several guest calls that see each other's traces; `use` applies at the end.
+
+        Raises:
+            StateError: the state is consumed, used up, poisoned, closed or busy in this thread.
+        """
+        with self._machine.using(self) as context:
+            if self._spent:
+                raise SandboxConsumedError(f"this {type(self).__name__} could be used only once")
+            self._spent = type(self).use is Use.ONCE
+            try:
+                yield context
+            finally:
+                if self._entry is not None:
+                    self._machine.restore(self._entry)
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        attachment: bytes | memoryview = b"",
+        limits: Limits | None = None,
+    ) -> Reply:
+        """One guest call; see `GuestCalls.call` for what it raises."""
+        with self.calls() as context:
+            return context.call(method, params, attachment=attachment, limits=limits)
+
+    # ---- snapshots of this state ----
+
+    def snapshot(self) -> StateSnapshot[Self]:
+        """This state as it is now."""
+        with self._machine.using(self):
+            return StateSnapshot(type(self), self._machine.snapshot(), self._past)
+
+    def restore(self, snapshot: StateSnapshot[Self]) -> None:
+        """Take this state to a snapshot of the same state, of this sandbox or one of its kind.
+
+        Raises:
+            ConfigurationError: the snapshot belongs to another kind; nothing has changed.
+            IllegalTransitionError: it is of another state.
+        """
+        if snapshot.state is not type(self):
+            raise IllegalTransitionError(
+                f"a snapshot of {snapshot.state.__name__} does not restore {type(self).__name__}"
+            )
+        with self._machine.using(self, poisoned=True):
+            self._machine.restore(snapshot.machine)
+            self._past = snapshot.past
+
+    def clone(self) -> Self:
+        """An independent sandbox in the same state; memory is shared until written."""
+        taken = self.snapshot()
+        machine = Machine(self._machine.spec, taken.machine)
+        twin = self._made(machine, self._past, self._author_attributes(), self._entry)
+        with machine.using():
+            twin._take_over()
+        return twin
+
+    # ---- moving ----
+
+    def mark(self) -> Mark[Self]:
+        """This place in the sandbox's past, for `roll_back` in a later state."""
+        return Mark(type(self), len(self._past), self._machine)
+
+    def roll_back(self, mark: Mark[_S]) -> _S:
+        """Go straight back to an earlier state, in place; this one is consumed.
+
+        Raises:
+            IllegalTransitionError: the mark is not in this sandbox's past.
+        """
+        with self._machine.using(self, poisoned=True):
+            past = self._past
+            if (
+                mark._machine is not self._machine
+                or mark.depth >= len(past)
+                or past[mark.depth].state is not mark.state
+            ):
+                raise IllegalTransitionError(
+                    f"{mark.state.__name__} is not in the past of this {type(self).__name__},"
+                    f" which has {_names(past)}"
+                )
+            return cast(_S, self._go_back(mark.depth))
+
+    def _go_back(self, depth: int) -> State:
+        memory = self._past[depth]
+        self._machine.restore(memory.snapshot)
+        earlier = memory.state._made(
+            self._machine, self._past[:depth], memory.attributes, memory.entry
+        )
+        earlier._take_over()
+        return earlier
+
+    def _go_forward(self, target: type[_S], metadata: Transition) -> _S:
+        machine = self._machine
+        memory = _Memory(
+            type(self), self._author_attributes(), machine.snapshot(), self._entry
+        )
+        try:
+            metadata.move(CallContext(machine))
+            return target._enter(machine, (*self._past, memory))
+        except BaseException:
+            machine.restore(memory.snapshot)
+            if machine.current is not self:
+                self._take_over()
+            raise
+
+    def _author_attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
+
+    def _refuse(self, move: str, metadata: object) -> IllegalTransitionError:
+        moves = [
+            f"{name}({declared[1].__name__}) to {declared[0].__name__}"
+            for name, base in (("evolve", EvolvableSandbox), ("devolve", DevolvableSandbox))
+            if (declared := _declared(type(self), base))
+        ]
+        return IllegalTransitionError(
+            f"{type(self).__name__} cannot {move} with {type(metadata).__name__};"
+            f" it has {' and '.join(moves) or 'no moves'}"
+        )
+
+
+_OWN = frozenset({"_machine", "_past", "_entry", "_spent", "_info"})
+
+
+class EvolvableSandbox(Generic[_Next, _Metadata]):
+    """Base of a state that can move forward to `Next`, given `Metadata`."""
+
+    def evolve(self, metadata: _Metadata) -> _Next:
+        """Move forward; this state is consumed. If it fails, this state is as before.
+
+        Raises:
+            IllegalTransitionError: `metadata` is not of the declared type.
+            StateError: the state cannot be used.
+            Exception: what the transition or the next state's `entered` raised.
+        """
+        state = cast(State, self)
+        target = _target(state, EvolvableSandbox, "evolve", metadata)
+        with state._machine.using(state):
+            return cast(_Next, state._go_forward(target, metadata))
+
+
+class DevolvableSandbox(Generic[_Previous, _Metadata]):
+    """Base of a state that can move back to `Previous`, given `Metadata`."""
+
+    def devolve(self, metadata: _Metadata) -> _Previous:
+        """Move back to the state this one came from, as it was; this one is consumed.
+
+        A poisoned sandbox moves back too, but without the metadata's work in the guest.
+
+        Raises:
+            IllegalTransitionError: `metadata` is not of the declared type, or the state came from
+                another one.
+            StateError: the state cannot be used.
+        """
+        state = cast(State, self)
+        target = _target(state, DevolvableSandbox, "devolve", metadata)
+        machine = state._machine
+        with machine.using(state, poisoned=True):
+            past = state._past
+            if not past or past[-1].state is not target:
+                raise IllegalTransitionError(
+                    f"this {type(state).__name__} did not come from {target.__name__};"
+                    f" its past is {_names(past)}"
+                )
+            if machine.status != "poisoned":
+                metadata.move(CallContext(machine))
+            return cast(_Previous, state._go_back(len(past) - 1))
+
+
+def _target(state: State, base: type, move: str, metadata: object) -> type[State]:
+    declared = _declared(type(state), base)
+    if declared is None or not isinstance(metadata, declared[1]):
+        raise state._refuse(move, metadata)
+    return declared[0]
+
+
+def _declared(cls: type, base: type) -> tuple[type[State], type[Transition]] | None:
+    """The arguments with which a state class derives from `base`."""
+    for owner in cls.__mro__:
+        for generic in getattr(owner, "__orig_bases__", ()):
+            if get_origin(generic) is base:
+                target, metadata = (_resolve(item, owner) for item in get_args(generic))
+                return target, metadata
+    return None
+
+
+def _resolve(item: Any, owner: type) -> Any:
+    """A class, or the class of that name where `owner` was written."""
+    if not isinstance(item, ForwardRef):
+        return item
+    scope = owner.__qualname__.rpartition(".")[0]
+    name = item.__forward_arg__
+    found = State._known.get(f"{scope}.{name}" if scope else name)
+    return found or getattr(sys.modules[owner.__module__], name)
+
+
+def _names(past: tuple[_Memory, ...]) -> str:
+    return ", ".join(memory.state.__name__ for memory in past) or "none"
