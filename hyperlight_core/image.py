@@ -15,28 +15,25 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import platformdirs
 
 from hyperlight_core.errors import GuestImageError
+from hyperlight_core.guests import Progress
 
 __all__ = [
     "ImageFile",
     "ImageWriter",
     "PackedProgram",
-    "Progress",
     "cached_image",
     "content_key",
     "image_directory",
     "pack_program",
     "program_files",
 ]
-
-#: Told what is done now, how many files are done and how many there are.
-Progress = Callable[[str, int, int], None]
 
 _PAGE = 4096
 #: Header id of the extra field that Android's zipalign pads with: u16 alignment, then zeros.
@@ -57,17 +54,13 @@ class ImageFile:
         name: its path in the image, without a leading slash.
         source: the file to copy (symbolic links are followed), its bytes, or for a symbolic link
             (`mode` has S_IFLNK) the target.
-        mode: Unix mode; without a file type it is a regular file.
+        mode: Unix mode; without a file type it is a regular file. None: readable for all, and
+            executable if the source is.
     """
 
     name: str
     source: Path | bytes
-    mode: int = 0o644
-
-    @classmethod
-    def of(cls, name: str, source: Path) -> ImageFile:
-        """A regular file, executable if `source` is."""
-        return cls(name, source, 0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
+    mode: int | None = None
 
 
 class ImageWriter:
@@ -93,8 +86,7 @@ class ImageWriter:
         self._check(file.name)
         info = zipfile.ZipInfo(file.name)
         info.create_system = 3  # Unix, so that the mode counts (APPNOTE.TXT 4.4.2)
-        kind = stat.S_IFMT(file.mode) or stat.S_IFREG
-        info.external_attr = (kind | stat.S_IMODE(file.mode)) << 16
+        info.external_attr = _mode(file) << 16
         info.extra = self._padding(info)
         if isinstance(file.source, bytes):
             self._zip.writestr(info, file.source)
@@ -122,7 +114,8 @@ class ImageWriter:
 
     def _padding(self, info: zipfile.ZipInfo) -> bytes:
         """An extra field that moves the data, which follows it, to the next page boundary."""
-        position = self._file.tell() + len(info.FileHeader()) + 6
+        # The local header has 30 bytes before the name (APPNOTE.TXT 4.3.7), the field 6 of its own.
+        position = self._file.tell() + 30 + len(info.filename.encode()) + 6
         return (
             _PADDING_ID
             + (2 + -position % _PAGE).to_bytes(2, "little")
@@ -131,22 +124,30 @@ class ImageWriter:
         )
 
 
+def _mode(file: ImageFile) -> int:
+    mode = file.mode
+    if mode is None:
+        source = file.source
+        executable = isinstance(source, Path) and source.stat().st_mode & stat.S_IXUSR
+        mode = 0o755 if executable else 0o644
+    return (stat.S_IFMT(mode) or stat.S_IFREG) | stat.S_IMODE(mode)
+
+
 def content_key(files: Iterable[ImageFile], *facts: str) -> str:
     """A hash over what goes into an image: names, modes, bytes or sizes and times, and `facts`.
 
     Raises:
         OSError: a source is not there.
     """
-    digest = hashlib.sha256(json.dumps([_FORMAT, *facts, _library_cache()]).encode())
+    origins: list[object] = [_FORMAT, facts, _library_cache()]
     for file in files:
-        origin: list[object] = [file.name, file.mode]
         if isinstance(file.source, bytes):
-            origin.append(hashlib.sha256(file.source).hexdigest())
+            origins.append((file.name, file.mode, hashlib.sha256(file.source).hexdigest()))
         else:
-            status = file.source.stat()
-            origin += [str(file.source), status.st_size, status.st_mtime_ns]
-        digest.update(json.dumps(origin).encode())
-    return digest.hexdigest()[:32]
+            source = str(file.source)
+            status = os.stat(source)
+            origins.append((file.name, file.mode, source, status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(json.dumps(origins).encode()).hexdigest()[:32]
 
 
 def _library_cache() -> list[int]:
@@ -269,7 +270,7 @@ def pack_program(
 
 def _tree(name: str, source: Path) -> Iterator[ImageFile]:
     if not source.is_dir():
-        yield ImageFile.of(name, source)
+        yield ImageFile(name, source)
         return
     for folder, folders, files in os.walk(source):
         folders.sort()
@@ -279,11 +280,11 @@ def _tree(name: str, source: Path) -> Iterator[ImageFile]:
             if path.is_symlink():
                 yield ImageFile(member, os.fsencode(path.readlink()), stat.S_IFLNK | 0o777)
             elif path.is_file():
-                yield ImageFile.of(member, path)
+                yield ImageFile(member, path)
 
 
 def program_files(
-    program: Path, others: Iterable[Path] = (), *, roots: Iterable[Path]
+    program: Path, others: Iterable[Path] = (), *, roots: Collection[Path]
 ) -> Iterator[ImageFile]:
     """The dynamic loader of `program` and the libraries that it and `others` need, as image files.
 
@@ -303,7 +304,7 @@ def program_files(
     interpreter = read_dynamic(program).interpreter
     if interpreter is None:
         return
-    yield ImageFile(interpreter.lstrip("/"), _loader(interpreter), 0o755)
+    yield ImageFile(interpreter.lstrip("/"), _loader(interpreter, roots), 0o755)
     for name, asker in find_libraries([program], roots=roots).missing.items():
         raise GuestImageError(f"{asker} needs the library {name}, which is nowhere to be found")
     found = find_libraries([program, *others], roots=roots, extra=_LOADED_AT_RUN_TIME).found
@@ -312,12 +313,13 @@ def program_files(
         yield ImageFile(f"{home}/{name}", path, 0o755)
 
 
-def _loader(interpreter: str) -> Path:
-    """The loader's file, if it is a library in one of the system's directories."""
+def _loader(interpreter: str, roots: Iterable[Path]) -> Path:
+    """The loader's file, if it is an ELF file in a system directory or below a trusted root."""
     from hyperlight_core.libraries import read_dynamic, system_directories  # noqa: PLC0415 - slow
 
     path = Path(interpreter)
-    if str(path.parent) not in system_directories():
+    trusted = any(path.resolve().is_relative_to(root.resolve()) for root in roots)
+    if not trusted and str(path.parent) not in system_directories():
         raise GuestImageError(f"the program's loader {interpreter} is not in a system directory")
     read_dynamic(path)
     return path

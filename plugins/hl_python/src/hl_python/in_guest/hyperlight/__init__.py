@@ -1,0 +1,86 @@
+"""Calls what the host has granted: `hyperlight.tools.lookup(sku="A1")`.
+
+`hyperlight.<namespace>.<verb>(name=value, …)` is `hyperlight.call("<namespace>.<verb>", …)`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import count
+from typing import Any
+
+from ._channel import Receiver, frame
+from ._errors import HostError, InvalidParamsError, MethodNotFoundError, from_reply
+
+__all__ = ["HostError", "InvalidParamsError", "MethodNotFoundError", "call", "call_raw"]
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_decode = json.JSONDecoder().decode
+_identifiers = count(1)
+#: Channels no call is using. Taking one is atomic, so threads and finalizers never share a channel.
+_idle: list[Receiver] = []
+
+
+def call(method: str, /, **params: Any) -> Any:
+    """The result of a host function.
+
+    Args:
+        method: its name, such as "fs.stat".
+        **params: its parameters, values that JSON can express.
+
+    Raises:
+        HostError: the host function refused or failed; also an OSError where POSIX has a name.
+        MethodNotFoundError: there is no such function, or it was not granted.
+        TypeError: a parameter is not expressible in JSON.
+    """
+    return call_raw(method, params)[0]
+
+
+def call_raw(
+    method: str, params: dict[str, Any] | None = None, attachment: bytes = b""
+) -> tuple[Any, bytes]:
+    """The result and the binary attachment of a host function, given a binary attachment.
+
+    Raises the same as `call`, and OSError with EMSGSIZE if the request is too large for a frame.
+    """
+    request = {"jsonrpc": "2.0", "id": next(_identifiers), "method": method, "params": params or {}}
+    message = frame(_encode(request).encode(), attachment)
+    channel = _idle.pop() if _idle else Receiver(os.open("/dev/hl-call", os.O_RDWR))
+    try:
+        os.write(channel.descriptor, message)
+        text, data = channel.receive()
+    finally:
+        _idle.append(channel)
+    response = _decode(text)
+    if "error" in response:
+        raise from_reply(response["error"])
+    return response["result"], data
+
+
+class _Function:
+    """A host function, or a namespace of them, by its dotted name."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> _Function:
+        return _member(f"{self._name}.{name}", name)
+
+    def __call__(self, **params: Any) -> Any:
+        return call(self._name, **params)
+
+    def __repr__(self) -> str:
+        return f"<host function {self._name}>"
+
+
+def _member(path: str, name: str) -> _Function:
+    if name.startswith("__"):  # what Python itself looks for
+        raise AttributeError(name)
+    return _Function(path)
+
+
+def __getattr__(name: str) -> _Function:
+    return _member(name, name)
