@@ -70,7 +70,7 @@ HEADER: Final = struct.Struct("<4I")
 HEADER_SIZE: Final = HEADER.size
 
 #: What the parser itself refuses to go beyond.
-DEPTH_LIMIT: Final = 200
+DEPTH_LIMIT: Final = 201
 MEMBER_LIMIT: Final = 65_536
 TEXT_LIMIT: Final = 256
 BATCH_LIMIT: Final = 64
