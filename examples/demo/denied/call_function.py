@@ -1,0 +1,5 @@
+"""call a function that was not granted"""
+
+import hyperlight
+
+print(hyperlight.tools.refund(order=1))

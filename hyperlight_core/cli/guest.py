@@ -1,0 +1,149 @@
+"""`hyperlight run` and `hyperlight exec`: a script or a program in a new sandbox."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import tokenize
+from pathlib import Path
+
+import click
+
+from hyperlight_core.calls import Limits
+from hyperlight_core.cli.output import Output
+from hyperlight_core.cli.plugin_options import PluginOptionsCommand, plugin_configurations
+from hyperlight_core.cli.progress import progress_bar
+from hyperlight_core.cli.status import NotExecutableError, NotFoundError
+from hyperlight_core.errors import ConfigurationError, GuestExitedError
+from hyperlight_core.guests import BootRequest, GuestImage
+from hyperlight_core.hookspecs import StateInfo
+from hyperlight_core.image import pack_program
+from hyperlight_core.machine import Machine, MachineSpec
+from hyperlight_core.sandbox import Sandbox, parse_size
+from hyperlight_core.vm import VmConfig
+
+__all__ = ["execute", "run"]
+
+#: Options end at the script: what follows is the script's own.
+_SETTINGS = {"allow_interspersed_args": False}
+#: What a program started by login(1) may expect; nothing of the host's environment.
+_ENVIRONMENT = ("HOME=/tmp", "LANG=C.UTF-8", "PATH=/usr/local/bin:/usr/bin:/bin")
+
+_memory = click.option("--memory", default="512MiB", show_default=True, help="Memory of the guest.")
+_timeout = click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Wall-clock limit in seconds."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+
+
+@click.command(cls=PluginOptionsCommand, context_settings=_SETTINGS)
+@click.argument("script")
+@click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--package", "packages", metavar="NAME", multiple=True, help="Pack a distribution.")
+@_memory
+@_timeout
+@_json
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    script: str,
+    arguments: tuple[str, ...],
+    packages: tuple[str, ...],
+    memory: str,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Run the Python SCRIPT, or standard input if it is -, in a sandbox."""
+    output = Output(as_json=as_json)
+
+    def job() -> int:
+        code = _read_script(script)
+        plugins = plugin_configurations(ctx)
+        with progress_bar() as progress:
+            sandbox = Sandbox(
+                "python",
+                plugins=plugins,
+                memory=memory,
+                timeout=timeout,
+                guest_options={"packages": list(packages)},
+                progress=progress,
+                stream=output,
+            )
+        with sandbox:
+            return sandbox.run(code, argv=[script, *arguments]).exit_code
+
+    return output.report(job)
+
+
+def _read_script(script: str) -> str:
+    """The source, decoded as Python does it."""
+    try:
+        source = sys.stdin.buffer.read() if script == "-" else Path(script).read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        return io.TextIOWrapper(io.BytesIO(source), encoding).read()
+    except FileNotFoundError:
+        raise NotFoundError(f"{script}: no such file") from None
+    except OSError as error:
+        raise NotExecutableError(f"{script}: {error.strerror}") from error
+    except (SyntaxError, UnicodeError) as error:
+        raise NotExecutableError(f"{script}: not a Python script: {error}") from error
+
+
+@click.command("exec", cls=PluginOptionsCommand, context_settings=_SETTINGS)
+@click.argument("program")
+@click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
+@_memory
+@_timeout
+@_json
+@click.pass_context
+def execute(
+    ctx: click.Context,
+    *,
+    program: str,
+    arguments: tuple[str, ...],
+    memory: str,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Run a Linux PROGRAM of this machine, with the libraries it needs, in a sandbox."""
+    output = Output(as_json=as_json)
+
+    def job() -> int:
+        with progress_bar() as progress:
+            packed = pack_program(_find_program(program), progress=progress)
+        boot = BootRequest((packed.path, *arguments), _ENVIRONMENT)
+        spec = MachineSpec(
+            GuestImage(program, packed.key, image=packed.image, boot=boot),
+            VmConfig(parse_size(memory)),
+            plugin_configurations(ctx),
+            boot_limits=Limits(timeout),
+            stream=output,
+        )
+        return _run_to_end(spec)
+
+    return output.report(job)
+
+
+def _find_program(program: str) -> Path:
+    found = shutil.which(program)
+    if found:
+        return Path(found)
+    if shutil.which(program, os.F_OK):
+        raise NotExecutableError(f"{program}: not an executable file")
+    raise NotFoundError(f"{program}: no such program")
+
+
+def _run_to_end(spec: MachineSpec) -> int:
+    """Start the guest with everything its plugins grant; its exit status."""
+    with Machine(spec) as machine, machine.using() as calls:
+        table = machine.plugins.table
+        machine.grant(table)
+        machine.plugins.state_entered(StateInfo("exec", frozenset(table)))
+        try:
+            calls.boot(spec.guest.boot)
+        except GuestExitedError as end:
+            return end.status
+    raise ConfigurationError(f"{spec.guest.name} waits for requests instead of running to an end")
