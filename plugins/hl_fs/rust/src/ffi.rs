@@ -1,0 +1,402 @@
+//! The C interface, as `include/hl_fs.h` declares it; the only file with `unsafe`.
+//!
+//! What is unsafe is always the same: believing a C caller about pointers and sizes. Every entry
+//! catches panics, for one must not unwind into C.
+use crate::{CapFs, Error, FileKind, Limits, Listing, MountOptions, OpenFlags, Permissions, Result};
+use crate::{Snapshot, Space, Status, Whence};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
+
+/// `hl_fs_mount` of the header.
+#[repr(C)]
+pub struct MountC {
+    host: *const u8,
+    host_size: usize,
+    guest: *const u8,
+    guest_size: usize,
+    permissions: u32,
+    ephemeral: u32,
+}
+
+const INVALID: Error = Error { kind: crate::Kind::Invalid, errno: Errno::INVAL.raw_os_error() };
+
+/// Runs an entry: its value, or the negative code of its error.
+fn enter(work: impl FnOnce() -> Result<i64>) -> i64 {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::PANIC));
+    result.unwrap_or_else(|error| -(i64::from(error.kind as i32) << 16 | i64::from(error.errno)))
+}
+
+fn done(_: ()) -> i64 {
+    0
+}
+
+/// The file system behind a pointer from `hl_fs_new`.
+fn open<'a>(fs: *const CapFs) -> Result<&'a CapFs> {
+    // SAFETY: the header asks for a pointer from hl_fs_new that has not been freed; CapFs is Sync.
+    unsafe { fs.as_ref() }.ok_or(Error::invalid(Errno::BADF))
+}
+
+/// The bytes a C caller describes.
+fn bytes<'a>(data: *const u8, size: usize) -> Result<&'a [u8]> {
+    match (data.is_null(), isize::try_from(size)) {
+        (_, Ok(0)) => Ok(&[]),
+        // SAFETY: the header asks for `size` readable bytes that nobody changes during the call.
+        (false, Ok(_)) => Ok(unsafe { std::slice::from_raw_parts(data, size) }),
+        _ => Err(INVALID),
+    }
+}
+
+/// The buffer a C caller describes.
+fn buffer<'a>(data: *mut u8, size: usize) -> Result<&'a mut [u8]> {
+    match (data.is_null(), isize::try_from(size)) {
+        (_, Ok(0)) => Ok(&mut []),
+        // SAFETY: the header asks for `size` writable bytes that nobody else uses during the call.
+        (false, Ok(_)) => Ok(unsafe { std::slice::from_raw_parts_mut(data, size) }),
+        _ => Err(INVALID),
+    }
+}
+
+/// Puts a result where a C caller wants it.
+fn put<T>(place: *mut T, value: T) -> Result<i64> {
+    if place.is_null() {
+        return Err(INVALID);
+    }
+    // SAFETY: the header asks for a pointer to room for one T, aligned as C aligns it.
+    unsafe { place.write(value) };
+    Ok(0)
+}
+
+/// What a C caller passes by pointer.
+fn get<'a, T>(place: *const T) -> Result<&'a T> {
+    // SAFETY: the header asks for a pointer to one T that nobody changes during the call.
+    unsafe { place.as_ref() }.ok_or(INVALID)
+}
+
+/// Gives something to C, which gives it back to the matching `free`.
+fn give<T>(place: *mut *mut T, value: T) -> Result<i64> {
+    put(place, Box::into_raw(Box::new(value)))
+}
+
+fn free<T>(pointer: *mut T) -> Result<i64> {
+    if !pointer.is_null() {
+        // SAFETY: the header asks for a pointer from the matching `new` that is not used again.
+        drop(unsafe { Box::from_raw(pointer) });
+    }
+    Ok(0)
+}
+
+/// Of an offset: the position of the handle. Of a time: leave it.
+fn unless<T: PartialEq>(value: T, none: T) -> Option<T> {
+    (value != none).then_some(value)
+}
+
+fn offset_of(offset: i64) -> Result<Option<u64>> {
+    unless(offset, -1).map(u64::try_from).transpose().map_err(|_| INVALID)
+}
+
+fn mount_of(mount: &MountC) -> Result<MountOptions<'_>> {
+    let host = bytes(mount.host, mount.host_size)?;
+    Ok(MountOptions {
+        host: (!host.is_empty()).then(|| Path::new(OsStr::from_bytes(host))),
+        guest: bytes(mount.guest, mount.guest_size)?,
+        permissions: Permissions::from_bits(mount.permissions).ok_or(INVALID)?,
+        ephemeral: mount.ephemeral != 0,
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_default_limits(limits: *mut Limits) -> i64 {
+    enter(|| put(limits, Limits::default()))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_new(
+    limits: *const Limits,
+    mounts: *const MountC,
+    count: usize,
+    fs: *mut *mut CapFs,
+    failed: *mut usize,
+) -> i64 {
+    enter(|| {
+        put(failed, count)?;
+        let mut options = Vec::new();
+        for index in 0..count {
+            // SAFETY: the header asks for `count` mounts.
+            options.push(mount_of(get(unsafe { mounts.add(index) })?)?);
+        }
+        let built = CapFs::new(*get(limits)?, &options);
+        give(fs, built.or_else(|(index, error)| put(failed, index).and(Err(error)))?)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_free(fs: *mut CapFs) -> i64 {
+    enter(|| free(fs))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_open(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    flags: u32,
+    mode: u32,
+    kind: *mut u32,
+) -> i64 {
+    enter(|| {
+        let flags = OpenFlags::from_bits(flags).ok_or(INVALID)?;
+        put(kind, FileKind::Other as u32)?;
+        let (handle, opened) = open(fs)?.open(bytes(path, path_size)?, flags, mode)?;
+        put(kind, opened as u32)?;
+        i64::try_from(handle).map_err(|_| INVALID)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_close(fs: *const CapFs, handle: u64) -> i64 {
+    enter(|| open(fs)?.close(handle).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_close_all(fs: *const CapFs) -> i64 {
+    enter(|| open(fs)?.close_all().map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_read(
+    fs: *const CapFs,
+    handle: u64,
+    data: *mut u8,
+    size: usize,
+    offset: i64,
+) -> i64 {
+    enter(|| Ok(open(fs)?.read(handle, buffer(data, size)?, offset_of(offset)?)? as i64))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_write(
+    fs: *const CapFs,
+    handle: u64,
+    data: *const u8,
+    size: usize,
+    offset: i64,
+) -> i64 {
+    enter(|| Ok(open(fs)?.write(handle, bytes(data, size)?, offset_of(offset)?)? as i64))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_seek(fs: *const CapFs, handle: u64, offset: i64, whence: u32) -> i64 {
+    enter(|| {
+        let whence = match whence {
+            0 => Whence::Start,
+            1 => Whence::Current,
+            2 => Whence::End,
+            _ => return Err(INVALID),
+        };
+        Ok(open(fs)?.seek(handle, offset, whence)? as i64)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_truncate(fs: *const CapFs, handle: u64, size: u64) -> i64 {
+    enter(|| open(fs)?.truncate(handle, size).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_sync(fs: *const CapFs, handle: u64, data_only: u32) -> i64 {
+    enter(|| open(fs)?.sync(handle, data_only != 0).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_fstat(fs: *const CapFs, handle: u64, status: *mut Status) -> i64 {
+    enter(|| put(status, open(fs)?.fstat(handle)?))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_list(
+    fs: *const CapFs,
+    handle: u64,
+    cursor: u64,
+    limit: u64,
+    data: *mut u8,
+    size: usize,
+    listing: *mut Listing,
+) -> i64 {
+    enter(|| put(listing, open(fs)?.list(handle, cursor, limit, buffer(data, size)?)?))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_stat(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    follow: u32,
+    status: *mut Status,
+) -> i64 {
+    enter(|| put(status, open(fs)?.stat(bytes(path, path_size)?, follow != 0)?))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_mkdir(fs: *const CapFs, path: *const u8, path_size: usize, mode: u32) -> i64 {
+    enter(|| open(fs)?.mkdir(bytes(path, path_size)?, mode).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_rmdir(fs: *const CapFs, path: *const u8, path_size: usize) -> i64 {
+    enter(|| open(fs)?.rmdir(bytes(path, path_size)?).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_unlink(fs: *const CapFs, path: *const u8, path_size: usize) -> i64 {
+    enter(|| open(fs)?.unlink(bytes(path, path_size)?).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_rename(
+    fs: *const CapFs,
+    source: *const u8,
+    source_size: usize,
+    target: *const u8,
+    target_size: usize,
+) -> i64 {
+    enter(|| {
+        let (source, target) = (bytes(source, source_size)?, bytes(target, target_size)?);
+        open(fs)?.rename(source, target).map(done)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_link(
+    fs: *const CapFs,
+    source: *const u8,
+    source_size: usize,
+    target: *const u8,
+    target_size: usize,
+) -> i64 {
+    enter(|| {
+        let (source, target) = (bytes(source, source_size)?, bytes(target, target_size)?);
+        open(fs)?.link(source, target).map(done)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_symlink(
+    fs: *const CapFs,
+    target: *const u8,
+    target_size: usize,
+    path: *const u8,
+    path_size: usize,
+) -> i64 {
+    enter(|| {
+        let (target, path) = (bytes(target, target_size)?, bytes(path, path_size)?);
+        open(fs)?.symlink(target, path).map(done)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_readlink(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    target: *mut u8,
+    target_size: usize,
+) -> i64 {
+    enter(|| {
+        let found = open(fs)?.readlink(bytes(path, path_size)?)?;
+        let place = buffer(target, target_size)?.get_mut(..found.len());
+        place.ok_or(Error::invalid(Errno::RANGE))?.copy_from_slice(&found);
+        Ok(found.len() as i64)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_chmod(fs: *const CapFs, path: *const u8, path_size: usize, mode: u32) -> i64 {
+    enter(|| open(fs)?.chmod(bytes(path, path_size)?, mode).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_utimes(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    access_ns: i64,
+    change_ns: i64,
+    follow: u32,
+) -> i64 {
+    enter(|| {
+        let (access, change) = (unless(access_ns, i64::MIN), unless(change_ns, i64::MIN));
+        open(fs)?.utimes(bytes(path, path_size)?, access, change, follow != 0).map(done)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_statfs(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    space: *mut Space,
+) -> i64 {
+    enter(|| put(space, open(fs)?.statfs(bytes(path, path_size)?)?))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_recount(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    used_bytes: *mut u64,
+    used_files: *mut u64,
+) -> i64 {
+    enter(|| {
+        let used = open(fs)?.recount(bytes(path, path_size)?)?;
+        put(used_bytes, used.bytes)?;
+        put(used_files, used.files)
+    })
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_snapshot_take(fs: *const CapFs, snapshot: *mut *mut Snapshot) -> i64 {
+    enter(|| give(snapshot, open(fs)?.snapshot()?))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_restore(fs: *const CapFs, snapshot: *const Snapshot) -> i64 {
+    // SAFETY: the header asks for NULL or a pointer from hl_fs_snapshot_take that has not been freed.
+    enter(|| open(fs)?.restore(unsafe { snapshot.as_ref() }).map(done))
+}
+
+/// See the header.
+#[no_mangle]
+pub extern "C" fn hl_fs_snapshot_free(snapshot: *mut Snapshot) -> i64 {
+    enter(|| free(snapshot))
+}

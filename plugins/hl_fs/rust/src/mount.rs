@@ -1,0 +1,282 @@
+//! One granted directory: its rights, and the two ways to reach what lies beneath it.
+//!
+//! `node` finds an existing file, `parent` the directory in which a name is made or removed. Both let
+//! cap-std resolve the path and then look at what was found, through the descriptor that was found, so
+//! that nothing can be swapped in between.
+use crate::ledger::{Inode, Ledger};
+use crate::snapshot::Ephemeral;
+use crate::{path, Error, Kind, Result};
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+bitflags::bitflags! {
+    /// What a guest may do in a mount.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Permissions: u32 {
+        /// Read files.
+        const READ = 1;
+        /// Write and truncate files, set their times.
+        const WRITE = 2;
+        /// List directories.
+        const LIST = 4;
+        /// Make files, directories and links.
+        const CREATE = 8;
+        /// Remove files, directories and links, also by renaming something onto them.
+        const REMOVE = 16;
+        /// Rename within the mount.
+        const RENAME = 32;
+        /// Change permission bits.
+        const CHMOD = 64;
+        /// Go into other file systems that the host has mounted beneath the directory.
+        const CROSS = 128;
+    }
+}
+
+impl Permissions {
+    /// Rights that change something.
+    pub(crate) const CHANGE: Permissions = Permissions::READ
+        .union(Permissions::LIST)
+        .union(Permissions::CROSS)
+        .complement();
+}
+
+/// What a directory entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FileKind {
+    /// A regular file.
+    File = 1,
+    /// A directory.
+    Directory = 2,
+    /// A symbolic link.
+    Symlink = 3,
+    /// A FIFO, socket or device: visible, and never opened.
+    Other = 4,
+}
+
+impl FileKind {
+    /// From the bits of st_mode, inode(7).
+    pub(crate) fn of_mode(mode: u16) -> FileKind {
+        match u32::from(mode) & 0o170_000 {
+            0o100_000 => FileKind::File,
+            0o040_000 => FileKind::Directory,
+            0o120_000 => FileKind::Symlink,
+            _ => FileKind::Other,
+        }
+    }
+}
+
+/// A directory to grant.
+pub struct MountOptions<'a> {
+    /// The host's directory. For an ephemeral mount: where its private directory is made, None for
+    /// the system's temporary directory.
+    pub host: Option<&'a Path>,
+    /// Absolute path at which the guest sees it.
+    pub guest: &'a [u8],
+    /// What the guest may do.
+    pub permissions: Permissions,
+    /// Private to one file system, empty at first, gone with it.
+    pub ephemeral: bool,
+}
+
+/// A granted directory.
+pub struct Mount {
+    pub guest: Vec<u8>,
+    pub permissions: Permissions,
+    pub ledger: Arc<Ledger>,
+    pub ephemeral: Option<Ephemeral>,
+    pub root: Dir,
+    place: u64,
+    root_depth: usize,
+}
+
+/// An existing file, held by a descriptor that allows neither reading nor writing (O_PATH).
+pub struct Node {
+    pub file: File,
+    pub status: Statx,
+}
+
+/// A directory of a mount, and a name in it.
+pub struct Parent<'a> {
+    opened: Option<Dir>,
+    mount: &'a Mount,
+    pub name: &'a OsStr,
+}
+
+/// statx(2) of an open file.
+pub fn status_of(file: impl AsFd) -> Result<Statx> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    Ok(rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, mask)?)
+}
+
+/// statx(2) of one name in `parent`, not following a symlink.
+pub fn status_at(parent: &Dir, name: &OsStr) -> Result<Statx> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    Ok(rustix::fs::statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask)?)
+}
+
+/// Which mount of the host a file is on; Linux before 5.8 tells only the device.
+fn place_of(status: &Statx) -> u64 {
+    if StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID) {
+        return status.stx_mnt_id;
+    }
+    u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor)
+}
+
+/// The name under which proc(5) shows an open descriptor.
+fn self_fd(file: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}
+
+/// Levels between the host's root and a directory.
+fn host_depth(dir: impl AsFd) -> Result<usize> {
+    let path = rustix::fs::readlink(self_fd(dir), Vec::new())?;
+    Ok(path.as_bytes().iter().filter(|byte| **byte == b'/').count())
+}
+
+impl Mount {
+    /// Opens the directory to grant: the only place where this crate uses the host's own namespace.
+    pub fn open(options: &MountOptions) -> Result<Mount> {
+        path::check_mount_point(options.guest)?;
+        let ephemeral = options.ephemeral.then(|| Ephemeral::new(options.host)).transpose()?;
+        let host = match (&ephemeral, options.host) {
+            (Some(own), _) => own.path(),
+            (None, Some(host)) => host,
+            (None, None) => return Err(Error::invalid(Errno::INVAL)),
+        };
+        let root = Dir::open_ambient_dir(host, cap_std::ambient_authority())?;
+        if rustix::fs::fstatfs(&root)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Error::invalid(Errno::INVAL));
+        }
+        let status = status_of(&root)?;
+        Ok(Mount {
+            guest: options.guest.to_vec(),
+            permissions: options.permissions,
+            ledger: Ledger::of(&root, &status)?,
+            ephemeral,
+            place: place_of(&status),
+            root_depth: host_depth(&root)?,
+            root,
+        })
+    }
+
+    /// Whether the guest may do all of `wanted`: EROFS where nothing may change, else EACCES.
+    pub fn require(&self, wanted: Permissions) -> Result<()> {
+        if !self.permissions.contains(wanted) {
+            let changes = |rights: Permissions| rights.intersects(Permissions::CHANGE);
+            let read_only = changes(wanted) && !changes(self.permissions);
+            return Err(Error::denied(if read_only { Errno::ROFS } else { Errno::ACCESS }));
+        }
+        if wanted.intersects(Permissions::CHANGE) {
+            self.ephemeral.iter().for_each(Ephemeral::touch);
+        }
+        Ok(())
+    }
+
+    /// Whether the guest may see what a file is: who may neither read nor list may not probe.
+    pub fn require_status(&self) -> Result<()> {
+        if self.permissions.intersects(Permissions::READ | Permissions::LIST) {
+            return Ok(());
+        }
+        Err(Error::denied(Errno::ACCESS))
+    }
+
+    /// The existing file at `rest`.
+    pub fn node(&self, rest: &[u8], follow: bool) -> Result<Node> {
+        let follow = if follow { FollowSymlinks::Yes } else { FollowSymlinks::No };
+        let mut options = OpenOptions::new();
+        options.read(true).follow(follow).custom_flags(OFlags::PATH.bits() as i32);
+        let file = self.root.open_with(OsStr::from_bytes(rest), &options)?.into_std();
+        let status = status_of(&file)?;
+        self.check_place(&status)?;
+        Ok(Node { file, status })
+    }
+
+    /// The directory that has, or shall have, the last name of `rest`.
+    pub fn parent<'a>(&'a self, rest: &'a [u8]) -> Result<Parent<'a>> {
+        let (directory, name) = path::split(rest)?;
+        let opened = if directory.is_empty() {
+            None
+        } else {
+            let dir = self.root.open_dir(OsStr::from_bytes(directory))?;
+            self.check_place(&status_of(&dir)?)?;
+            Some(dir)
+        };
+        Ok(Parent { opened, mount: self, name: OsStr::from_bytes(name) })
+    }
+
+    fn check_place(&self, status: &Statx) -> Result<()> {
+        if place_of(status) == self.place || self.permissions.contains(Permissions::CROSS) {
+            return Ok(());
+        }
+        Err(Error { kind: Kind::Denied, errno: Errno::XDEV.raw_os_error() })
+    }
+}
+
+impl Node {
+    /// Opens this very file, whatever has its name by now. Only regular files and directories open.
+    pub fn open(&self, flags: OFlags) -> Result<File> {
+        match FileKind::of_mode(self.status.stx_mode) {
+            FileKind::File | FileKind::Directory => {}
+            FileKind::Symlink => return Err(Error::from(Errno::LOOP)),
+            FileKind::Other => return Err(Error::denied(Errno::ACCESS)),
+        }
+        // NONBLOCK: a lease that another process holds answers EWOULDBLOCK, open(2).
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        Ok(rustix::fs::open(self_fd(&self.file), flags, Mode::empty())?.into())
+    }
+
+    /// Sets permission bits; the set-id bits and the sticky bit are the host's.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        match FileKind::of_mode(self.status.stx_mode) {
+            FileKind::File | FileKind::Directory => {}
+            _ => return Err(Error::denied(Errno::ACCESS)),
+        }
+        Ok(rustix::fs::chmod(self_fd(&self.file), Mode::from_raw_mode(mode & 0o777))?)
+    }
+}
+
+impl Parent<'_> {
+    pub fn dir(&self) -> &Dir {
+        self.opened.as_ref().unwrap_or(&self.mount.root)
+    }
+
+    /// Levels of directories between the mount and a file in this directory. The path does not tell:
+    /// symlinks on it may lead deeper.
+    pub fn depth(&self) -> Result<u64> {
+        Ok(host_depth(self.dir())?.saturating_sub(self.mount.root_depth) as u64 + 1)
+    }
+}
+
+/// An open file or directory; the descriptor is its identity.
+pub struct OpenFile {
+    pub file: File,
+    pub kind: FileKind,
+    pub mount: Arc<Mount>,
+    /// Kept where the size may change or the name may go.
+    pub inode: Option<Arc<Inode>>,
+}
+
+impl OpenFile {
+    pub fn new(file: File, kind: FileKind, mount: &Arc<Mount>) -> Result<OpenFile> {
+        let counted = kind == FileKind::File && mount.permissions.intersects(Permissions::CHANGE);
+        let inode = counted.then(|| mount.ledger.opened(&file)).transpose()?;
+        Ok(OpenFile { file, kind, mount: mount.clone(), inode })
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(inode) = self.inode.take() {
+            self.mount.ledger.closing(inode, &self.file);
+        }
+    }
+}

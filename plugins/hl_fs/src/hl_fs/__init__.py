@@ -1,0 +1,31 @@
+"""A capability filesystem: files beneath a few granted directories, and nothing else."""
+
+from hl_fs.capfs import (
+    CapFs,
+    Entry,
+    EscapeError,
+    Kind,
+    Limits,
+    Mount,
+    OpenFlag,
+    Permission,
+    Snapshot,
+    Space,
+    Status,
+    Usage,
+)
+
+__all__ = [
+    "CapFs",
+    "Entry",
+    "EscapeError",
+    "Kind",
+    "Limits",
+    "Mount",
+    "OpenFlag",
+    "Permission",
+    "Snapshot",
+    "Space",
+    "Status",
+    "Usage",
+]

@@ -1,0 +1,445 @@
+"""The file system for Python programs: `CapFs`, over the C interface of the Rust crate.
+
+Paths are absolute and as a guest sees them: str (with surrogateescape, as `os.fsdecode` makes them),
+bytes or os.PathLike. Every operation raises OSError with the errno a system call would give, most
+often as the subclass that Python has for it; a path that leads out of its mount raises EscapeError.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, TypeAlias, final
+
+from hl_fs._ffi import ffi, lib
+
+__all__ = [
+    "CapFs",
+    "Entry",
+    "EscapeError",
+    "Kind",
+    "Limits",
+    "Mount",
+    "OpenFlag",
+    "Permission",
+    "Snapshot",
+    "Space",
+    "Status",
+    "Usage",
+]
+
+AnyPath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Kind: TypeAlias = Literal["file", "directory", "symlink", "other"]
+
+KINDS: tuple[Kind, ...] = ("other", "file", "directory", "symlink", "other")
+_STATUS = struct.Struct("=IIQQQQQqqq")
+_ENTRY = struct.Struct("<QBH")
+_UNLIMITED = 2**64 - 1
+_KEEP_TIME = -(2**63)
+_LIST_BYTES = 64 << 10
+
+
+class EscapeError(PermissionError):
+    """The path leads outside of its mount; nothing there was touched. `errno` is EACCES."""
+
+
+class Permission(enum.IntFlag):
+    """What a guest may do in a mount."""
+
+    READ = lib.HL_FS_READ
+    WRITE = lib.HL_FS_WRITE
+    LIST = lib.HL_FS_LIST
+    CREATE = lib.HL_FS_CREATE
+    REMOVE = lib.HL_FS_REMOVE
+    RENAME = lib.HL_FS_RENAME
+    CHMOD = lib.HL_FS_CHMOD
+    CROSS = lib.HL_FS_CROSS
+
+    @classmethod
+    def of(cls, mode: Literal["ro", "rw", "ephemeral"]) -> Permission:
+        """What the short name of a mode stands for."""
+        read = cls.READ | cls.LIST
+        change = cls.WRITE | cls.CREATE | cls.REMOVE | cls.RENAME
+        return {"ro": read, "rw": read | change, "ephemeral": read | change | cls.CHMOD}[mode]
+
+
+class OpenFlag(enum.IntFlag):
+    """How to open a file."""
+
+    READ = lib.HL_FS_OPEN_READ
+    WRITE = lib.HL_FS_OPEN_WRITE
+    APPEND = lib.HL_FS_OPEN_APPEND
+    CREATE = lib.HL_FS_OPEN_CREATE
+    EXCLUSIVE = lib.HL_FS_OPEN_EXCLUSIVE
+    TRUNCATE = lib.HL_FS_OPEN_TRUNCATE
+    DIRECTORY = lib.HL_FS_OPEN_DIRECTORY
+    NOFOLLOW = lib.HL_FS_OPEN_NOFOLLOW
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A directory to grant.
+
+    Attributes:
+        guest: absolute path at which the guest sees it.
+        host: the host's directory; for an ephemeral mount the directory in which its private one is
+            made, None for the system's temporary directory.
+        mode: "ro", "rw" (all but chmod and crossing), or "ephemeral" (private, empty at first,
+            wiped at restore and close, all but crossing).
+        permissions: in place of those that `mode` stands for.
+    """
+
+    guest: str
+    host: AnyPath | None = None
+    mode: Literal["ro", "rw", "ephemeral"] = "ro"
+    permissions: Permission | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a guest may use; None is no limit.
+
+    Attributes:
+        handles: open files and directories together; over it EMFILE.
+        path_bytes: bytes of a path; over it ENAMETOOLONG.
+        depth: components of a path and levels of directories; over it ENAMETOOLONG.
+        call_bytes: bytes one read or write moves; more is cut short.
+        list_entries: entries one `list` returns.
+        file_bytes: size that a write or truncate may give a file, in bytes; over it EDQUOT.
+        mount_bytes: bytes of all files in a mount, holes included; over it ENOSPC.
+        mount_files: names in a mount; over it ENOSPC.
+    """
+
+    handles: int | None = 1024
+    path_bytes: int | None = 4096
+    depth: int | None = 64
+    call_bytes: int | None = 16 << 20
+    list_entries: int | None = 10_000
+    file_bytes: int | None = 4 << 30
+    mount_bytes: int | None = 16 << 30
+    mount_files: int | None = 1_000_000
+
+
+class Status(NamedTuple):
+    """What stat(2) tells: `mode` without the kind's bits, `blocks` of 512 bytes, times in ns."""
+
+    kind: Kind
+    mode: int
+    size: int
+    nlink: int
+    inode: int
+    device: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Space(NamedTuple):
+    """How much a mount may hold and how much of that is free, in blocks and names."""
+
+    block_size: int
+    blocks: int
+    blocks_free: int
+    files: int
+    files_free: int
+    name_max: int
+
+
+class Usage(NamedTuple):
+    """What a mount holds: bytes of files, holes included, and names."""
+
+    bytes: int
+    files: int
+
+
+class Listing(NamedTuple):
+    """What `CapFs.list_into` has put into the buffer; `cursor` is None at the end."""
+
+    entries: int
+    size: int
+    cursor: int | None
+
+
+class Entry(NamedTuple):
+    """An entry of a directory."""
+
+    name: str
+    kind: Kind
+    inode: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What `CapFs.snapshot` remembers; immutable, and may outlive its file system."""
+
+    pointer: Any
+
+
+def _raise(code: int, path: AnyPath | None) -> None:
+    name = None if path is None else os.fsdecode(path)
+    kind, number = -code >> 16, -code & 0xFFFF
+    if kind == lib.HL_FS_ESCAPE:
+        raise EscapeError(errno.EACCES, "the path leads outside of its mount", name)
+    number = number or errno.EIO
+    raise OSError(number, os.strerror(number), name)
+
+
+def _check(code: int, path: AnyPath | None = None) -> int:
+    if code < 0:
+        _raise(code, path)
+    return code
+
+
+@final
+class CapFs:
+    """Granted directories in one tree of paths, and the open handles into it.
+
+    Any thread may call any method. Use it as a context manager, or `close` it.
+
+    Args:
+        mounts: the directories; where guest paths nest, the longest one wins.
+        limits: how much the guest may use.
+
+    Raises:
+        ValueError: a guest path is not plain and absolute, comes twice, or lies in the guest's own
+            system (such as /usr); or a host directory is missing from the arguments.
+        OSError: a host directory cannot be opened.
+    """
+
+    def __init__(self, mounts: Iterable[Mount], limits: Limits | None = None) -> None:
+        mounts = list(mounts)
+        table, keep = _mount_table(mounts)
+        numbers = [_UNLIMITED if n is None else n for n in astuple(limits or Limits())]
+        place, failed = ffi.new("hl_fs **"), ffi.new("size_t *")
+        code = lib.hl_fs_new(ffi.new("hl_fs_limits *", numbers), table, len(mounts), place, failed)
+        del keep
+        if code < 0:
+            _raise_mount(code, mounts[failed[0]])
+        self._fs: Any = ffi.gc(place[0], lib.hl_fs_free)
+
+    def __enter__(self) -> CapFs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every handle and remove the ephemeral directories; further use is EBADF."""
+        fs, self._fs = self._fs, ffi.NULL
+        if fs:
+            lib.hl_fs_close_all(fs)
+
+    def _at(self, function: Any, path: AnyPath, *rest: Any) -> int:
+        data = os.fsencode(path)
+        code: int = function(self._fs, data, len(data), *rest)
+        return _check(code, path)
+
+    # ---- handles ---------------------------------------------------------------------------------
+
+    def open(self, path: AnyPath, flags: OpenFlag | int, mode: int = 0o666) -> int:
+        """Open a file or directory and return its handle, a number that is never used twice.
+
+        `mode` holds permission bits for a file that is made; the umask applies.
+        """
+        return self.open_kind(path, flags, mode)[0]
+
+    def open_kind(
+        self, path: AnyPath, flags: OpenFlag | int, mode: int = 0o666
+    ) -> tuple[int, Kind]:
+        """The same, with the kind of what was opened."""
+        kind = ffi.new("uint32_t *")
+        handle = self._at(lib.hl_fs_open, path, int(flags), mode, kind)
+        return handle, KINDS[kind[0]]
+
+    def close_handle(self, handle: int) -> None:
+        """Close a handle."""
+        _check(lib.hl_fs_close(self._fs, handle))
+
+    def read(self, handle: int, size: int, offset: int | None = None) -> bytes:
+        """Up to `size` bytes from `offset`, or from the position, which moves; b"" at the end."""
+        buffer = ffi.new("uint8_t[]", size)
+        got = self.read_into(handle, ffi.buffer(buffer), offset)
+        return bytes(ffi.buffer(buffer, got))
+
+    def read_into(self, handle: int, buffer: Buffer, offset: int | None = None) -> int:
+        """Read straight into `buffer` and return the number of bytes."""
+        data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        at = -1 if offset is None else offset
+        return _check(lib.hl_fs_read(self._fs, handle, data, len(data), at))
+
+    def write(self, handle: int, data: Buffer, offset: int | None = None) -> int:
+        """Write at `offset`, at the position or at the end; return the number of bytes written."""
+        view = ffi.from_buffer("uint8_t[]", data)
+        at = -1 if offset is None else offset
+        return _check(lib.hl_fs_write(self._fs, handle, view, len(view), at))
+
+    def seek(self, handle: int, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position, as lseek(2), and return it."""
+        return _check(lib.hl_fs_seek(self._fs, handle, offset, whence))
+
+    def truncate(self, handle: int, size: int) -> None:
+        """Set the size of a file, in bytes."""
+        _check(lib.hl_fs_truncate(self._fs, handle, size))
+
+    def sync(self, handle: int, *, data_only: bool = False) -> None:
+        """Wait until a file is on the host's disk."""
+        _check(lib.hl_fs_sync(self._fs, handle, data_only))
+
+    def fstat(self, handle: int) -> Status:
+        """What stat(2) tells of an open file."""
+        status = ffi.new("hl_fs_status *")
+        _check(lib.hl_fs_fstat(self._fs, handle, status))
+        return _status(status)
+
+    def list_into(self, handle: int, cursor: int, limit: int, buffer: Buffer) -> Listing:
+        """Put entries of an open directory into `buffer`, as rust/include/hl_fs.h lays them out."""
+        data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        listing = ffi.new("hl_fs_listing *")
+        _check(lib.hl_fs_list(self._fs, handle, cursor, limit, data, len(data), listing))
+        return Listing(listing.count, listing.bytes, None if listing.end else listing.cursor)
+
+    # ---- paths -----------------------------------------------------------------------------------
+
+    def stat(self, path: AnyPath, *, follow: bool = True) -> Status:
+        """Tell what stat(2), or without `follow` lstat(2), tells."""
+        status = ffi.new("hl_fs_status *")
+        self._at(lib.hl_fs_stat, path, follow, status)
+        return _status(status)
+
+    def scandir(self, path: AnyPath) -> Iterator[Entry]:
+        """The entries of a directory, in the host's order, without `.` and `..`."""
+        handle = self.open(path, OpenFlag.READ | OpenFlag.DIRECTORY)
+        try:
+            buffer = bytearray(_LIST_BYTES)
+            cursor: int | None = 0
+            while cursor is not None:
+                entries, _, cursor = self.list_into(handle, cursor, _LIST_BYTES, buffer)
+                yield from _unpack(buffer, entries)
+        finally:
+            self.close_handle(handle)
+
+    def mkdir(self, path: AnyPath, mode: int = 0o777) -> None:
+        """Make a directory; the umask applies."""
+        self._at(lib.hl_fs_mkdir, path, mode)
+
+    def rmdir(self, path: AnyPath) -> None:
+        """Remove an empty directory."""
+        self._at(lib.hl_fs_rmdir, path)
+
+    def unlink(self, path: AnyPath) -> None:
+        """Remove a name that is no directory."""
+        self._at(lib.hl_fs_unlink, path)
+
+    def rename(self, source: AnyPath, target: AnyPath) -> None:
+        """Rename within a mount, replacing what has the name `target`; EXDEV across mounts."""
+        name = os.fsencode(target)
+        self._at(lib.hl_fs_rename, source, name, len(name))
+
+    def link(self, source: AnyPath, target: AnyPath) -> None:
+        """Give a file a second name in its mount."""
+        name = os.fsencode(target)
+        self._at(lib.hl_fs_link, source, name, len(name))
+
+    def symlink(self, target: AnyPath, path: AnyPath) -> None:
+        """Make a symlink. An absolute target means another file on the host: EscapeError."""
+        name = os.fsencode(path)
+        self._at(lib.hl_fs_symlink, target, name, len(name))
+
+    def readlink(self, path: AnyPath) -> bytes:
+        """The target of a symlink; an absolute one is a host path, and an EscapeError."""
+        target = ffi.new("uint8_t[]", 4096)
+        return bytes(ffi.buffer(target, self._at(lib.hl_fs_readlink, path, target, len(target))))
+
+    def chmod(self, path: AnyPath, mode: int) -> None:
+        """Set the permission bits; set-id and sticky bits are left out."""
+        self._at(lib.hl_fs_chmod, path, mode)
+
+    def utimes(
+        self,
+        path: AnyPath,
+        access_ns: int | None = None,
+        change_ns: int | None = None,
+        *,
+        follow: bool = True,
+    ) -> None:
+        """Set the times of access and of content, in ns since 1970; None leaves one as it is."""
+        times = [_KEEP_TIME if time is None else time for time in (access_ns, change_ns)]
+        self._at(lib.hl_fs_utimes, path, *times, follow)
+
+    def statfs(self, path: AnyPath) -> Space:
+        """How much room limits and disk leave in a mount."""
+        space = ffi.new("hl_fs_space *")
+        self._at(lib.hl_fs_statfs, path, space)
+        return Space(*(getattr(space, field) for field in Space._fields))
+
+    def recount(self, path: AnyPath) -> Usage:
+        """Count anew what a mount holds, after the host has changed it."""
+        used_bytes, used_files = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        self._at(lib.hl_fs_recount, path, used_bytes, used_files)
+        return Usage(used_bytes[0], used_files[0])
+
+    # ---- snapshots -------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Remember the open handles and what the ephemeral mounts hold."""
+        place = ffi.new("hl_fs_snapshot **")
+        _check(lib.hl_fs_snapshot_take(self._fs, place))
+        return Snapshot(ffi.gc(place[0], lib.hl_fs_snapshot_free))
+
+    def restore(self, snapshot: Snapshot | None = None) -> None:
+        """Go back to a snapshot, of this file system or one with the same mounts, or to the start.
+
+        Handles opened since are closed. Those of the snapshot are at their position again, or
+        answer ESTALE if their file has gone. After an error every handle is closed.
+        """
+        pointer = ffi.NULL if snapshot is None else snapshot.pointer
+        _check(lib.hl_fs_restore(self._fs, pointer))
+
+
+def _unpack(buffer: bytearray, count: int) -> Iterator[Entry]:
+    place = 0
+    for _ in range(count):
+        inode, kind, length = _ENTRY.unpack_from(buffer, place)
+        place += _ENTRY.size + length
+        yield Entry(os.fsdecode(bytes(buffer[place - length : place])), KINDS[kind], inode)
+
+
+def _status(status: Any) -> Status:
+    kind, *rest = _STATUS.unpack(ffi.buffer(status))
+    return Status(KINDS[kind], *rest)
+
+
+def _mount_table(mounts: list[Mount]) -> tuple[Any, list[Any]]:
+    """The C array, and what must stay alive while it is used."""
+    table, keep = ffi.new("hl_fs_mount[]", len(mounts)), []
+    for row, mount in zip(table, mounts, strict=True):
+        host = b"" if mount.host is None else os.fsencode(mount.host)
+        guest = os.fsencode(mount.guest)
+        rights = Permission.of(mount.mode) if mount.permissions is None else mount.permissions
+        keep += [ffi.from_buffer("uint8_t[]", host), ffi.from_buffer("uint8_t[]", guest)]
+        row.host, row.host_size = keep[-2], len(host)
+        row.guest, row.guest_size = keep[-1], len(guest)
+        row.permissions, row.ephemeral = int(rights), mount.mode == "ephemeral"
+    return table, keep
+
+
+def _raise_mount(code: int, mount: Mount) -> None:
+    if -code >> 16 == lib.HL_FS_INVALID:
+        raise ValueError(
+            f"cannot mount {mount.host!r} at {mount.guest!r}: the guest path must be absolute,"
+            " plain, used once and away from the guest's system, and a mount that is not ephemeral needs a"
+            " host directory that is not a procfs"
+        )
+    _raise(code, mount.host)
