@@ -38,7 +38,7 @@ class _Configuration(BaseModel):
 
 
 class Budgets(_Configuration):
-    """How much a guest may use. A run lasts from entering or restoring a state to the next time.
+    """How much a guest may use; a run is one `run` or `call` of the sandbox.
 
     Attributes:
         open_handles: sockets and requests that exist at once.

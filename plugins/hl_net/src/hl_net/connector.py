@@ -1,0 +1,123 @@
+"""From a granted request to a connection: resolve, check every address, connect to one of them."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from hl_net import audit
+from hl_net.addresses import Address
+from hl_net.budgets import Deadline, Deadlines, Ledger
+from hl_net.policy import Decision, Policy
+from hl_net.resolver import Resolver
+from hl_net.stream import Stream
+from hl_net.urls import Url
+from hyperlight_core.errors import CallLimitError, HostFunctionError
+from hyperlight_core.functions import HostCall
+
+__all__ = ["Connector", "tls_context"]
+
+
+@lru_cache
+def tls_context(authorities: tuple[Path, ...]) -> ssl.SSLContext:
+    """TLS as a client, trusting the system's authorities and those in the given PEM files."""
+    # Reading the system's authorities takes milliseconds: once in a process, and not before HTTPS.
+    context = ssl.create_default_context()
+    for file in authorities:
+        context.load_verify_locations(file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Connector:
+    """Opens connections for requests."""
+
+    def __init__(
+        self, policy: Policy, resolver: Resolver, ledger: Ledger, authorities: tuple[Path, ...]
+    ) -> None:
+        self._policy, self._resolver, self._ledger = policy, resolver, ledger
+        self._authorities = authorities
+        if authorities:
+            tls_context(authorities)  # a faulty file shows at once
+
+    def open(
+        self,
+        method: str,
+        url: Url,
+        deadlines: Deadlines,
+        call: HostCall,
+        credentials: tuple[str, ...] = (),
+    ) -> Stream:
+        """A connection for a request whose URL is granted, with TLS if its scheme says so.
+
+        Raises:
+            DeniedError: every address of the host is refused.
+            CallLimitError: a budget is used up or the deadline passed.
+            HostFunctionError: the name does not resolve, or nobody answers, or TLS fails.
+        """
+        deadline = deadlines.begin("connect_seconds")
+        addresses = self._addresses(url, deadline, call)
+        decisions = [self._policy.request_address(method, url, address) for address in addresses]
+        granted = [
+            address
+            for address, decision in zip(addresses, decisions, strict=True)
+            if decision.allowed
+        ]
+        audit.enforce(_summary(decisions), credentials=credentials)
+        stream = self._connect_any(granted, url.port, deadline, call)
+        try:
+            if url.scheme == "https":
+                stream.start_tls(tls_context(self._authorities), str(url.host), deadline, call)
+        except HostFunctionError:
+            stream.close()
+            raise
+        return stream
+
+    def _addresses(self, url: Url, deadline: Deadline, call: HostCall) -> list[Address]:
+        if isinstance(url.host, str):
+            return self._resolver.lookup(url.host, deadline, call)
+        return [url.host]
+
+    def _connect_any(
+        self, addresses: list[Address], port: int, deadline: Deadline, call: HostCall
+    ) -> Stream:
+        """Try one address after another; the last one's error counts."""
+        self._ledger.connect()
+        failure: HostFunctionError = HostFunctionError("no address", errno="EADDRNOTAVAIL")
+        for address in addresses:
+            try:
+                return Stream(_connect(address, port, deadline, call), self._ledger)
+            except CallLimitError:
+                raise
+            except OSError as error:
+                failure = HostFunctionError.from_os_error(error)
+        raise failure
+
+
+def _summary(decisions: list[Decision]) -> Decision:
+    """One decision for a host's addresses: it counts which of them are granted, if any is."""
+    granted = [decision for decision in decisions if decision.allowed]
+    chosen = granted or decisions
+    return replace(chosen[0], address=" ".join(decision.address for decision in chosen))
+
+
+def _connect(address: Address, port: int, deadline: Deadline, call: HostCall) -> socket.socket:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            connection.connect((str(address), port))
+        except BlockingIOError:
+            deadline.wait(connection.fileno(), select.POLLOUT, call)
+            error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, "connect") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection

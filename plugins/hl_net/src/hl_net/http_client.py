@@ -1,0 +1,193 @@
+"""HTTP requests: decided, resolved, connected, sent, and followed where they redirect to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from urllib.parse import urljoin
+
+import h11
+
+from hl_net import audit
+from hl_net.budgets import Deadlines, over_budget
+from hl_net.configuration import NetConfiguration
+from hl_net.connector import Connector
+from hl_net.credentials import Credentials, Grant
+from hl_net.exchange import Exchange
+from hl_net.headers import check_headers, without
+from hl_net.models import HttpRequest
+from hl_net.policy import Policy
+from hl_net.urls import Url, parse_url
+from hyperlight_core.errors import InvalidParamsError
+from hyperlight_core.functions import HostCall
+
+__all__ = ["Hop", "HttpClient"]
+
+_REDIRECTS = {301, 302, 303, 307, 308}  # RFC 9110, section 15.4
+_OF_BODY = ("content-encoding", "content-language", "content-location", "content-type")
+_OF_ORIGIN = ("authorization", "cookie")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One request on the way that redirects lead.
+
+    Attributes:
+        method: of the request.
+        url: of the request.
+        headers: the guest's own.
+        body: what to send at once; None if there is none or the guest streams it.
+        size: of the body, in bytes; None if the guest streams it without saying.
+        streamed: whether the guest streams the body.
+        credential: name of the one the guest wants.
+        at_home: whether every hop so far had the first one's origin.
+    """
+
+    method: str
+    url: Url
+    headers: list[tuple[str, str]]
+    body: memoryview | None = None
+    size: int | None = 0
+    streamed: bool = False
+    credential: str | None = None
+    at_home: bool = True
+
+    def head(self, grant: Grant) -> h11.Request:
+        """The request's head as it is sent."""
+        framing = [("Transfer-Encoding", "chunked")]
+        if self.size is not None:
+            framing = [("Content-Length", str(self.size))] if self.size or self._has_body else []
+        headers = [
+            ("Host", self.url.authority),
+            *grant.added_to(self.headers),
+            *framing,
+            ("Connection", "close"),
+        ]
+        target = self.url.path + self.url.query
+        return h11.Request(method=self.method, target=target, headers=headers)
+
+    @property
+    def _has_body(self) -> bool:
+        # RFC 9110, section 8.6: a method that is expected to have a body says that it is empty.
+        return self.streamed or self.method in ("POST", "PUT", "PATCH")
+
+    def following(self, response: h11.Response) -> Hop | None:
+        """Where the response redirects to, if it does and the request can be sent again.
+
+        Raises:
+            DeniedError: the target is no URL that could be granted.
+        """
+        location = dict(response.headers).get(b"location")
+        if response.status_code not in _REDIRECTS or location is None:
+            return None
+        url = _target(self.url, location.decode("latin-1"))
+        hop = replace(self, url=url)
+        if response.status_code == 303 or (
+            response.status_code in (301, 302) and self.method == "POST"
+        ):
+            method = "HEAD" if self.method == "HEAD" else "GET"
+            headers = without(self.headers, *_OF_BODY)
+            hop = replace(hop, method=method, headers=headers, body=None, size=0, streamed=False)
+        elif self.streamed:
+            return None
+        if url.origin != self.url.origin:
+            headers = without(hop.headers, *_OF_ORIGIN)
+            hop = replace(hop, headers=headers, credential=None, at_home=False)
+        return hop
+
+
+class HttpClient:
+    """Sends the requests of one sandbox."""
+
+    def __init__(
+        self, configuration: NetConfiguration, policy: Policy, connector: Connector
+    ) -> None:
+        self._budgets, self._policy, self._connector = configuration.budgets, policy, connector
+        self._credentials = Credentials(configuration.credentials)
+
+    def first_hop(self, request: HttpRequest, call: HostCall) -> Hop:
+        """The guest's request, checked as far as no rule is needed.
+
+        Raises:
+            DeniedError: the URL is none that could be granted.
+            InvalidParamsError: a header is not the guest's to set, or the body is contradictory.
+        """
+        streamed, attached = request.body == "streamed", request.body == "attached"
+        if (request.body_size is not None and not streamed) or (call.attachment and not attached):
+            raise InvalidParamsError("the body is contradictory")
+        return Hop(
+            request.method,
+            _parsed(request.method, request.url),
+            check_headers(request.headers),
+            call.attachment if attached else None,
+            request.body_size if streamed else len(call.attachment),
+            streamed,
+            request.credential,
+        )
+
+    def start(self, hop: Hop, deadlines: Deadlines, call: HostCall) -> Exchange:
+        """Send a request, as far as it does not come from the guest in parts.
+
+        Raises:
+            DeniedError: the policy refuses it.
+            CallLimitError: a budget is used up or a deadline passed.
+            HostFunctionError: it could not be sent.
+        """
+        if (hop.size or 0) > self._budgets.request_bytes:
+            raise over_budget("request_bytes", self._budgets.request_bytes)
+        decision = self._policy.request(hop.method, hop.url)
+        if not decision.allowed:
+            audit.enforce(decision)
+        grant = Grant()
+        if hop.at_home:
+            grant = self._credentials.grant(hop.credential, hop.method, hop.url)
+        stream = self._connector.open(hop.method, hop.url, deadlines, call, grant.names)
+        exchange = Exchange(str(hop.url), stream, deadlines, self._budgets)
+        exchange.send_head(hop.head(grant), call)
+        if not hop.streamed:
+            exchange.send_body(hop.body if hop.body is not None else b"", call)
+            exchange.end_body(call)
+        return exchange
+
+    def begin(self) -> Deadlines:
+        """The deadlines of a request that begins now."""
+        return Deadlines(self._budgets, time.monotonic())
+
+    def fetch(self, hop: Hop, call: HostCall, *, follow: bool) -> tuple[Exchange, h11.Response]:
+        """Send a request whose body is there, follow its redirects, and read the last one's head.
+
+        Raises:
+            DeniedError: the policy refuses a hop.
+            CallLimitError: a budget is used up, redirects among them, or a deadline passed.
+            HostFunctionError: a hop failed.
+        """
+        deadlines = self.begin()
+        for _ in range(self._budgets.redirects + 1):
+            exchange = self.start(hop, deadlines, call)
+            response = exchange.read_head(call)
+            following = self._following(hop, exchange, response) if follow else None
+            if following is None:
+                return exchange, response
+            exchange.close()
+            hop = following
+        raise over_budget("redirects", self._budgets.redirects)
+
+    @staticmethod
+    def _following(hop: Hop, exchange: Exchange, response: h11.Response) -> Hop | None:
+        try:
+            return hop.following(response)
+        except BaseException:
+            exchange.close()
+            raise
+
+
+def _target(base: Url, location: str) -> Url:
+    # urljoin only builds a text; what counts is how parse_url reads it.
+    return _parsed("redirect", urljoin(str(base), location))
+
+
+def _parsed(method: str, text: str) -> Url:
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise audit.refuse_malformed("request", f"{method} {text}", str(error)) from error

@@ -1,0 +1,109 @@
+"""The host functions for HTTP: `net.request` and those that carry its bodies."""
+
+from __future__ import annotations
+
+import h11
+
+from hl_net.budgets import Ledger
+from hl_net.exchange import Exchange
+from hl_net.handles import Handles
+from hl_net.headers import visible_headers
+from hl_net.http_client import HttpClient
+from hl_net.models import (
+    HandleRequest,
+    HttpReply,
+    HttpRequest,
+    ReadReply,
+    ReadRequest,
+    SizeReply,
+    WriteRequest,
+)
+from hyperlight_core.errors import (
+    CallLimitError,
+    DeniedError,
+    HostFunctionError,
+    InvalidParamsError,
+)
+from hyperlight_core.functions import HostCall, host_function
+
+__all__ = ["HttpFunctions"]
+
+_FIRST_PART = 64 << 10  # of the body, sent along with the head
+_HEAD_LIMIT = 3 << 10  # of a head that has a part of the body with it: both fit into the frame
+_ERRORS = (CallLimitError, DeniedError, HostFunctionError, InvalidParamsError)
+
+
+class HttpFunctions:
+    """HTTP for one sandbox."""
+
+    def __init__(self, client: HttpClient, handles: Handles, ledger: Ledger) -> None:
+        self._client, self._handles, self._ledger = client, handles, ledger
+
+    @host_function("net.request", blocking=True, errors=_ERRORS)
+    def request(self, request: HttpRequest, call: HostCall) -> HttpReply:
+        """Send an HTTP request and wait for the head of its response."""
+        self._ledger.enter(call.run)
+        self._handles.check_room(request=True)
+        hop = self._client.first_hop(request, call)
+        if hop.streamed:
+            exchange = self._client.start(hop, self._client.begin(), call)
+            return HttpReply(handle=self._handles.add(exchange), url=exchange.url)
+        exchange, response = self._client.fetch(hop, call, follow=request.follow_redirects)
+        return self._reply(self._handles.add(exchange), exchange, response, call)
+
+    @host_function("net.request_write", blocking=True, errors=_ERRORS)
+    def write(self, request: WriteRequest, call: HostCall) -> SizeReply:
+        """Send the attachment as the next part of a streamed request's body."""
+        exchange = self._exchange(request.handle, call)
+        if exchange.sent_all:
+            raise InvalidParamsError("the request has been sent to its end", errno="EPIPE")
+        size = len(call.attachment)
+        exchange.send_body(call.attachment, call)
+        if request.end:
+            exchange.end_body(call)
+        return SizeReply(size=size)
+
+    @host_function("net.response", blocking=True, errors=_ERRORS)
+    def response(self, request: HandleRequest, call: HostCall) -> HttpReply:
+        """Wait for the head of the response to a streamed request."""
+        exchange = self._exchange(request.handle, call)
+        if exchange.answered:
+            raise InvalidParamsError("the response's head has been read", errno="EINVAL")
+        return self._reply(request.handle, exchange, exchange.read_head(call), call)
+
+    @host_function("net.response_read", blocking=True, errors=_ERRORS)
+    def read(self, request: ReadRequest, call: HostCall) -> ReadReply:
+        """Wait for the next part of a response's body, and attach it."""
+        exchange = self._exchange(request.handle, call)
+        if not exchange.answered:
+            raise InvalidParamsError("the response's head has not been read", errno="EINVAL")
+        buffer = call.reply_buffer(min(request.size, call.reply_limit))
+        size = exchange.read_into(buffer, call, wait=True)
+        call.reply_size(size)
+        if exchange.ended:
+            self._handles.close(request.handle)
+        return ReadReply(size=size, end=exchange.ended)
+
+    def _exchange(self, handle: int, call: HostCall) -> Exchange:
+        self._ledger.enter(call.run)
+        return self._handles.exchange(handle)
+
+    def _reply(
+        self, handle: int, exchange: Exchange, response: h11.Response, call: HostCall
+    ) -> HttpReply:
+        """The response's head, and with it what has arrived of the body."""
+        reply = HttpReply(
+            handle=handle,
+            status=response.status_code,
+            url=exchange.url,
+            headers=visible_headers(response.headers.raw_items()),
+        )
+        if len(reply.model_dump_json()) > _HEAD_LIMIT:
+            return reply
+        buffer = call.reply_buffer(min(_FIRST_PART, call.reply_limit))
+        size = exchange.read_into(buffer, call, wait=False)
+        call.reply_size(size)
+        if exchange.ended:
+            self._handles.close(handle)
+        ended = {"handle": None, "end": True} if exchange.ended else {}
+        return reply.model_copy(update={"size": size, **ended})

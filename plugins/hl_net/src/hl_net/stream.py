@@ -1,0 +1,104 @@
+"""One TCP connection to a checked address, with or without TLS, every byte of it counted."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from hl_net.budgets import Deadline, Ledger
+from hyperlight_core.errors import HostFunctionError
+from hyperlight_core.functions import HostCall
+
+__all__ = ["Stream"]
+
+_T = TypeVar("_T")
+
+
+class Stream:
+    """Sends and receives until a deadline, and stops when the sandbox is killed.
+
+    All methods may raise CallLimitError, when a budget is used up or the deadline passed, and
+    HostFunctionError, when the connection failed or the sandbox was killed.
+    """
+
+    def __init__(self, connection: socket.socket, ledger: Ledger) -> None:
+        self._socket, self._ledger = connection, ledger
+
+    def close(self) -> None:
+        """Close the connection, at once."""
+        self._socket.close()
+
+    def start_tls(
+        self, context: ssl.SSLContext, host: str, deadline: Deadline, call: HostCall
+    ) -> None:
+        """Speak TLS from here on, with a server that proves to be `host`."""
+        # A connection that ends without TLS's own farewell may have been cut: that is an error.
+        wrapped = context.wrap_socket(
+            self._socket,
+            server_hostname=host,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        self._socket = wrapped
+        self._finish(wrapped.do_handshake, select.POLLIN, deadline, call)
+
+    def send(self, data: bytes | memoryview, deadline: Deadline, call: HostCall) -> None:
+        """Send all of `data`, or as much as the budget allows before it raises."""
+        left = memoryview(data)
+        while left:
+            part = left[: self._ledger.sendable(len(left))]
+            sent = self._finish(partial(self._socket.send, part), select.POLLOUT, deadline, call)
+            self._ledger.sent_bytes += sent
+            left = left[sent:]
+
+    def receive(self, size: int, deadline: Deadline, call: HostCall) -> bytes:
+        """Up to `size` bytes, at least one; b"" at the end."""
+        allowed = self._ledger.receivable(size)
+        data = self._finish(lambda: self._socket.recv(allowed), select.POLLIN, deadline, call)
+        self._ledger.received_bytes += len(data)
+        return data
+
+    def receive_ready(self, size: int) -> bytes | None:
+        """Up to `size` bytes of those that have arrived; None if none have, b"" at the end."""
+        allowed = self._ledger.receivable(size)
+        try:
+            data = _translated(lambda: self._socket.recv(allowed))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            return None
+        self._ledger.received_bytes += len(data)
+        return data
+
+    def _finish(
+        self, operation: Callable[[], _T], events: int, deadline: Deadline, call: HostCall
+    ) -> _T:
+        """Repeat a non-blocking operation until it is done."""
+        while True:
+            try:
+                return _translated(operation)
+            except ssl.SSLWantReadError:
+                wanted = select.POLLIN
+            except ssl.SSLWantWriteError:
+                wanted = select.POLLOUT
+            except BlockingIOError:
+                wanted = events
+            deadline.wait(self._socket.fileno(), wanted, call)
+
+
+def _translated(operation: Callable[[], _T]) -> _T:
+    """Its result; errors as the guest shall see them, except those that mean "not yet"."""
+    try:
+        return operation()
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+        raise
+    except ssl.SSLCertVerificationError as error:
+        message = f"the server's certificate: {error.verify_message}"
+        raise HostFunctionError(message, errno="EPROTO") from error
+    except ssl.SSLError as error:
+        reason = (error.reason or "failed").replace("_", " ").lower()
+        raise HostFunctionError(f"TLS: {reason}", errno="EPROTO") from error
+    except OSError as error:
+        raise HostFunctionError.from_os_error(error) from error
