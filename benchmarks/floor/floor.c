@@ -1,0 +1,85 @@
+/* floor.c: what this machine's KVM and memory cost, measured in C with nothing around them.
+ *
+ * Usage: floor GUEST.elf. GUEST leaves for HL_PORT_PARK and does nothing else. Prints one JSON object
+ * of medians: exit_ns, an exit to this process and back; page_copy_ns, copying one 4 KiB page within
+ * a set of as many pages as a small reset copies; memcpy_64mib_ns.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include "internal.h"
+
+static int by_value(const void *a, const void *b) {
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static int64_t median(int64_t *samples, size_t count) {
+    qsort(samples, count, sizeof *samples, by_value);
+    return samples[count / 2];
+}
+
+static _Noreturn void fail(const char *what) {
+    fprintf(stderr, "%s: %s\n", what, hl_error_text());
+    exit(1);
+}
+
+static hl_vm *start(const char *path) {
+    static char elf[1 << 20];
+    FILE *file = fopen(path, "rb");
+    if (!file) fail(path);
+    size_t size = fread(elf, 1, sizeof elf, file);
+    fclose(file);
+    struct hl_config config = {.memory = 16 << 20, .in_size = 4096, .out_size = 4096, .console_size = 4096,
+                               .image_fd = -1};
+    hl_vm *vm;
+    if (hl_vm_create(&config, &vm)) fail("hl_vm_create");
+    if (hl_vm_load(vm, elf, size)) fail("hl_vm_load");
+    return vm;
+}
+
+static int64_t exit_ns(hl_vm *vm) {
+    enum { COUNT = 20000 };
+    static int64_t samples[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        int64_t before = monotonic_ns();
+        if (ioctl(vm->vcpu_fd, KVM_RUN, 0)) fail("KVM_RUN");
+        samples[i] = monotonic_ns() - before;
+    }
+    vm->exit_unfinished = true;
+    return median(samples, COUNT);
+}
+
+static int64_t copy_ns(size_t bytes, int rounds) {
+    int64_t *samples = calloc((size_t)rounds, sizeof *samples);
+    char *from = malloc(bytes), *to = malloc(bytes);
+    if (!samples || !from || !to) fail("malloc");
+    memset(from, 1, bytes);
+    memset(to, 2, bytes);
+    for (int i = 0; i < rounds; i++) {
+        int64_t before = monotonic_ns();
+        memcpy(to, from, bytes);
+        samples[i] = monotonic_ns() - before;
+    }
+    int64_t result = median(samples, (size_t)rounds);
+    free(from), free(to), free(samples);
+    return result;
+}
+
+int main(int count, char **arguments) {
+    if (count != 2) {
+        fprintf(stderr, "usage: floor GUEST.elf\n");
+        return 2;
+    }
+    hl_vm *vm = start(arguments[1]);
+    struct hl_exit result;
+    const struct hl_limits none = {INT64_MAX, INT64_MAX};
+    if (hl_vm_run(vm, &none, &result)) fail("hl_vm_run");
+    enum { SMALL = 64 };
+    printf("{\"exit_ns\": %lld, \"page_copy_ns\": %lld, \"memcpy_64mib_ns\": %lld}\n", (long long)exit_ns(vm),
+           (long long)copy_ns(SMALL * HL_PAGE_SIZE, 2000) / SMALL, (long long)copy_ns(64 << 20, 9));
+    hl_vm_close(vm);
+    return 0;
+}

@@ -1,0 +1,1 @@
+"""The measurements, one family a file; each has `measure()`, a generator of results."""

@@ -1,0 +1,63 @@
+"""Guest calls: the bare exit, an empty call, a reset, a tool called from Python in the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from floors import floors, idle_guest
+from measure import Result, median, percentile, samples
+
+from hyperlight_core import Sandbox
+
+
+def measure() -> Iterator[Result]:
+    """The cost of entering and leaving a guest."""
+    exit_us = floors()["exit_ns"] / 1000
+    yield Result("bare exit in C", exit_us, "us")
+    with Sandbox(idle_guest(), memory="16MiB", timeout=None) as sandbox:
+        call = median(samples(lambda: sandbox.call("nothing"), 5000)) * 1e6
+        yield Result("empty guest call", call, "us", exit_us, "bare exit", 1.3)
+        reset = median(samples(sandbox.reset, 5000)) * 1e6
+        yield Result("reset of a small native guest", reset, "us", exit_us, "bare exit")
+    with Sandbox(timeout=None) as sandbox:
+        yield from _python(sandbox)
+    with Sandbox(plugins={"tools": {"functions": {"answer": _answer}}}, timeout=None) as sandbox:
+        yield _tool_call(sandbox, exit_us)
+
+
+def _answer(number: int) -> int:
+    return number + 1
+
+
+def _python(sandbox: Sandbox) -> Iterator[Result]:
+    def reset_and_print() -> None:
+        sandbox.reset()
+        if sandbox.run("print('hello', 1 + 1)").stdout != "hello 2\n":
+            raise RuntimeError("the guest printed something else")
+
+    taken = samples(reset_and_print, 1000)
+    middle = median(taken) * 1e6
+    yield Result(
+        "reset and print in CPython", middle, "us", 2100, "best published peer", 75,
+        target_is_value=True,
+    )
+    p99 = percentile(taken, 0.99) * 1e6
+    yield Result("reset and print, p99", p99, "us", middle, "its median", 3)
+    again = median(samples(lambda: sandbox.run("pass"), 1000)) * 1e6
+    yield Result("run without reset", again, "us", 90, "best published peer")
+
+
+def _tool_call(sandbox: Sandbox, exit_us: float) -> Result:
+    code = """
+import hyperlight, time
+answer = hyperlight.tools.answer
+taken = []
+for number in range(2000):
+    began = time.perf_counter()
+    assert answer(number=number) == number + 1
+    taken.append(time.perf_counter() - began)
+print(sorted(taken)[1000] * 1e6)
+"""
+    return Result(
+        "tool call from the guest", float(sandbox.run(code).stdout), "us", exit_us, "bare exit", 3
+    )
