@@ -33,4 +33,6 @@ report = {
 lines = [f"# {len(orders)} orders", "", "| article | revenue |", "|---|---:|"]
 lines += [f"| {name} | {cents / 100:,.2f} |" for name, cents in report["by_article"].items()]
 (out / "report.md").write_text("\n".join(lines) + "\n")
-print(f"{len(orders)} orders, {len(articles)} articles, {report['revenue_cents'] / 100:,.2f} in all")
+print(
+    f"{len(orders)} orders, {len(articles)} articles, {report['revenue_cents'] / 100:,.2f} in all"
+)

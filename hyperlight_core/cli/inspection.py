@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
 
 import click
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from hyperlight_core.cli.plugin_options import PluginOptionsCommand, plugin_configurations
 from hyperlight_core.doctor import examine
+from hyperlight_core.errors import ConfigurationError
 from hyperlight_core.functions import HostFunction, functions_of
 from hyperlight_core.openrpc import openrpc_document
 from hyperlight_core.plugins import InstalledPlugin, installed_plugins, load_plugins
@@ -45,7 +45,7 @@ def plugins(*, as_json: bool) -> None:
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
-            "functions": [function.name for function in _declared(plugin)],
+            "functions": sorted(function.name for function in _functions(plugin, {})),
             "problem": str(plugin.problem() or ""),
         }
         for plugin in installed_plugins()
@@ -73,22 +73,29 @@ def schema(ctx: click.Context) -> None:
 
     Functions that only a configuration brings, such as --tool, are included when it is given.
     """
-    configured = load_plugins(plugin_configurations(ctx))
+    given = plugin_configurations(ctx)
+    functions = [
+        function
+        for plugin in installed_plugins()
+        for function in _functions(plugin, given.get(plugin.name, {}))
+    ]
+    click.echo(json.dumps(openrpc_document(functions), indent=2))
+
+
+def _functions(plugin: InstalledPlugin, configuration: object) -> list[HostFunction]:
+    """What the plugin offers under `configuration`, or declares if it does not take that."""
     try:
-        functions = dict(configured.table)
-        for plugin in installed_plugins():
-            functions |= {
-                found.name: found for found in _declared(plugin) if found.name not in functions
-            }
-        click.echo(json.dumps(openrpc_document(functions.values()), indent=2))
+        started = load_plugins({plugin.name: configuration})
+    except ConfigurationError:
+        return [] if plugin.problem() else _declared(plugin)
+    try:
+        return list(started.table.values())
     finally:
-        configured.closed()
+        started.closed()
 
 
-def _declared(plugin: InstalledPlugin) -> Iterable[HostFunction]:
+def _declared(plugin: InstalledPlugin) -> list[HostFunction]:
     """The functions that a plugin's class declares, whatever the configuration."""
-    if plugin.problem():
-        return []
     cls = plugin.load()
     # Only asked what it declares, never called: it needs no configuration.
     unconfigured = cls.__new__(cls)

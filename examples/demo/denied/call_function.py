@@ -1,4 +1,4 @@
-"""call a function that was not granted"""
+"""Call a function that was not granted."""
 
 import hyperlight
 

@@ -1,4 +1,4 @@
-"""climb out of the mount with .."""
+"""Climb out of the mount with ..."""
 
 import sys
 from pathlib import Path

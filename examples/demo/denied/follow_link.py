@@ -1,4 +1,4 @@
-"""climb out through a symbolic link"""
+"""Climb out through a symbolic link."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""open a network connection"""
+"""Open a network connection."""
 
 import socket
 import sys

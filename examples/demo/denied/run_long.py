@@ -1,4 +1,4 @@
-"""run past the timeout"""
+"""Run past the timeout."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""write to the read-only mount"""
+"""Write to the read-only mount."""
 
 import sys
 from pathlib import Path

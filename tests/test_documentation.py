@@ -1,0 +1,80 @@
+"""What the documentation shows is so: its code runs, its commands and links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hyperlight_core.cli.app import hyperlight
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "guests/*/README.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(program: str) -> Iterator[tuple[str, str]]:
+    """Each command line that a page shows for `program`, without its comment."""
+    for page in PAGES:
+        for line in "".join(blocks(page, "console")).splitlines():
+            if line.startswith(program + " "):
+                yield name_of(page), line.partition(" #")[0].strip()
+
+
+@pytest.mark.kvm
+def test_the_readme_example_runs(tmp_path: Path) -> None:
+    """As it stands, in an empty folder; its comment says what it prints."""
+    (code,) = blocks(ROOT / "README.md", "python")
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (result.stdout.strip(), result.stderr) == ("10", "")
+
+
+@pytest.mark.parametrize(("page", "command"), sorted(commands("hyperlight")))
+def test_a_hyperlight_command_is_understood(page: str, command: str) -> None:
+    """Its subcommand exists and takes these options; it is not run."""
+    assert page
+    name, *arguments = shlex.split(command)[1:]
+    with hyperlight.make_context("hyperlight", ["--"]) as ctx:
+        subcommand = hyperlight.get_command(ctx, name)
+        assert subcommand is not None
+        subcommand.make_context(name, arguments, parent=ctx).close()
+
+
+@pytest.mark.parametrize(("page", "command"), sorted(commands("make")))
+def test_a_make_target_exists(page: str, command: str) -> None:
+    assert page
+    target = command.split()[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_path_named_in_code_font_exists(page: Path) -> None:
+    """Folders and files of the repository, written `like/this`, are where the text says."""
+    tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    for named in re.findall(rf"`((?:{tops})/[\w./-]*)`", page.read_text()):
+        assert (ROOT / named).exists(), named
