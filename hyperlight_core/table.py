@@ -307,7 +307,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
             return wire.error_text(
                 None, wire.INVALID_REQUEST, f"a batch has 1 to {wire.BATCH_LIMIT} calls"
             )
-        nothing = memoryview(b"")
+        nothing = memoryview(bytearray())
         answers = [
             self._answer(message, _Call(nothing, nothing, context), check) for message in messages
         ]
