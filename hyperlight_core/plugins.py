@@ -7,6 +7,7 @@ is found; set but empty, nothing is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -262,13 +263,11 @@ class PluginSet:
 
 
 def _functions_of(plugin: InstalledPlugin, impl: pluggy.HookImpl) -> list[HostFunction]:
-    try:
+    with _blaming(plugin):
         found = cast("Iterable[HostFunction]", impl.function())
         offered = [dataclasses.replace(function, plugin=plugin.name) for function in found]
         for function in offered:
             check_name(function.name)
-    except Exception as error:
-        raise plugin.error(f"host_functions: {type(error).__name__}: {error}") from error
     return offered
 
 
@@ -296,13 +295,22 @@ def _make(name: str, configuration: object) -> tuple[InstalledPlugin, object]:
         return InstalledPlugin(name), configuration
     plugin = _find(name)
     plugin_class = plugin.load()
+    with _blaming(plugin):
+        try:
+            checked = plugin_class.configuration.model_validate(configuration)
+        except ValidationError as error:
+            fault = describe(error)
+        else:
+            return plugin, plugin_class(checked)
+    # Not from the ValidationError, which shows the values: a configuration may hold a secret.
+    raise ConfigurationError(f"plugins[{name!r}]: {fault}")
+
+
+@contextlib.contextmanager
+def _blaming(plugin: InstalledPlugin) -> Iterator[None]:
+    """Turn what a plugin's code raises into a PluginError."""
     try:
-        checked = plugin_class.configuration.model_validate(configuration)
-    except ValidationError as error:
-        # Without its cause, which shows the values: a configuration may hold a secret.
-        raise ConfigurationError(f"plugins[{name!r}]: {describe(error)}") from None
-    try:
-        return plugin, plugin_class(checked)
+        yield
     except ConfigurationError as error:
         raise plugin.error(str(error)) from error
     except Exception as error:
