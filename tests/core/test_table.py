@@ -619,8 +619,8 @@ _TEXTS = (
     | (_CALLS | _MESSAGES | st.lists(_CALLS | _MESSAGES, max_size=3))
     .map(json.dumps)
     .map(str.encode)
-    | st.integers(0, 2000).map(lambda depth: b"[" * depth)
-    | st.integers(0, 2000).map(lambda depth: b'{"params":' * depth)
+    | st.integers(0, 1500).map(lambda depth: b"[" * depth)
+    | st.integers(0, 1500).map(lambda depth: b'{"params":' * depth)
 )
 _CODES = {-32700, -32600, -32601, -32602, -32603, -32000, -32001, -32002}
 

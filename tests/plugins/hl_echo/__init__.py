@@ -1,0 +1,1 @@
+"""The smallest complete plugin: it says again what it is told."""
