@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -296,9 +296,3 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        # Dropped without close: what the VM holds is freed by its own finaliser.
-        if not getattr(self, "_closed", True) and hasattr(self, "plugins"):
-            with suppress(Exception):
-                self.close()

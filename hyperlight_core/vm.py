@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
@@ -230,6 +231,9 @@ class Vm:
     ) -> None:
         self.config = config or VmConfig()
         self._vm = _create(self.config, image, stream=stream)
+        # Not at exit: a daemon thread may still be inside the guest then.
+        self._close = weakref.finalize(self, lib.hl_vm_close, self._vm)
+        self._close.atexit = False
         self._exit = ffi.new("struct hl_exit *")
         self._limits = ffi.new("struct hl_limits *")
         self._fault: str | None = None
@@ -367,10 +371,8 @@ class Vm:
     def close(self) -> None:
         """Free everything. Nobody may be using the VM; a second call does nothing."""
         with self._killing:
-            vm, self._vm, self._buffers = self._vm, None, None
-        if vm is not None:
-            ffi.gc(vm, None)
-            lib.hl_vm_close(vm)
+            self._vm = self._buffers = None
+        self._close()
 
     def __enter__(self) -> Vm:
         return self
@@ -388,7 +390,7 @@ def _create(config: VmConfig, image: Path | None, *, stream: bool) -> Any:
     with _opened(image) as file:
         native.image_fd = file.number
         _check(lib.hl_vm_create(native, out))
-    return ffi.gc(out[0], lib.hl_vm_close)
+    return out[0]
 
 
 class _opened:  # noqa: N801 - reads like the function it stands for
