@@ -30,10 +30,12 @@ def wheel(name: str) -> str:
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """Build the wheel of every package."""
+    """Build the wheel of every package; core's by way of its source distribution."""
     for old in WHEELS.glob("*.whl"):
         old.unlink()
-    folders = [str(ROOT), *(str(ROOT / "plugins" / plugin) for plugin in PLUGINS)]
+    session.install("build", silent=True)
+    session.run("python", "-m", "build", "--outdir", str(WHEELS), str(ROOT), silent=True)
+    folders = [str(ROOT / "plugins" / plugin) for plugin in PLUGINS]
     session.run(
         "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(WHEELS), *folders, silent=True
     )

@@ -7,15 +7,25 @@ import random
 from datetime import date, timedelta
 from pathlib import Path
 
-__all__ = ["CATALOGUE", "ROWS", "write_orders"]
+from typing_extensions import TypedDict
+
+__all__ = ["CATALOGUE", "ROWS", "Article", "write_orders"]
+
+
+class Article(TypedDict):
+    """An article's name and its price in cents."""
+
+    name: str
+    price: int
+
 
 ROWS = 5000
 _COUNTRIES = ("AT", "BR", "DE", "ES", "FR", "IN", "JP", "NL", "US")
 _KINDS = ("lamp", "chair", "desk", "shelf", "rug", "clock", "vase", "stool")
 _COLOURS = ("red", "blue", "green", "white", "black")
 
-#: What the host knows of each article and the guest must ask for: its name and price in cents.
-CATALOGUE = {
+#: What the host knows of each article and the guest must ask for.
+CATALOGUE: dict[str, Article] = {
     f"{kind[0].upper()}{colour[0].upper()}{100 + 7 * number}": {
         "name": f"{colour} {kind}",
         "price": 900 + 350 * number % 5400,

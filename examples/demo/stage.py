@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orders import CATALOGUE, write_orders
+from orders import CATALOGUE, Article, write_orders
 
 __all__ = ["DENIED", "REPORT", "Stage", "article"]
 
@@ -16,8 +16,8 @@ REPORT = _HERE / "report.py"
 DENIED = sorted((_HERE / "denied").glob("*.py"))
 
 
-def article(sku: str) -> dict[str, str | int]:
-    """Look up an article: its name and its price in cents."""
+def article(sku: str) -> Article:
+    """Look up an article."""
     return CATALOGUE[sku]
 
 
