@@ -16,12 +16,13 @@ static inline const struct hl_boot_info *boot_info(void) {
     return (const struct hl_boot_info *)HL_BOOT_INFO_ADDRESS;
 }
 
-/* ---- kernel heap (heap.c): for the library OS itself, from RAM of its own --------------------- */
+/* ---- kernel heap (heap.c): for the library OS itself, from RAM of its own -------------------- */
 void *heap_alloc(size_t size); /* zeroed, 16-byte aligned; NULL when memory is out */
+/* May move. What the caller never wrote is zero; on failure NULL, and the block is as it was. */
 void *heap_resize(void *block, size_t size);
 void heap_free(void *block); /* NULL allowed */
 
-/* ---- strings (string.c): the usual functions, freestanding ------------------------------------ */
+/* ---- strings (string.c): the usual functions, freestanding ----------------------------------- */
 void *memcpy(void *to, const void *from, size_t size);
 void *memmove(void *to, const void *from, size_t size);
 void *memset(void *to, int byte, size_t size);
@@ -31,7 +32,7 @@ int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t size);
 char *strchr(const char *text, int byte);
 
-/* ---- program memory (memory.c): what mmap and brk hand out ------------------------------------ */
+/* ---- program memory (memory.c): what mmap and brk hand out ----------------------------------- */
 /* Whether [address, address + size) is memory the program may pass to a syscall. The program could
  * only hurt itself; the check exists so that it gets EFAULT as it does on Linux. */
 int user_range_ok(const void *address, size_t size);
@@ -44,7 +45,7 @@ uint64_t memory_free_bytes(void);
 /* Appends one line of /proc/self/maps after another to `to`; returns bytes written. */
 size_t memory_maps_text(char *to, size_t room);
 
-/* ---- tasks (task.c): threads of the one process ------------------------------------------------ */
+/* ---- tasks (task.c): threads of the one process ---------------------------------------------- */
 #define PROCESS_ID 2 /* of the one process and of its first task; its parent is 1 */
 struct task;
 extern struct task *current;
@@ -64,14 +65,14 @@ void wake_one(struct wait_queue *queue);
 void wake_all(struct wait_queue *queue);
 void task_yield(void);
 
-/* ---- time (clock.c) --------------------------------------------------------------------------- */
+/* ---- time (clock.c) -------------------------------------------------------------------------- */
 int64_t clock_monotonic_ns(void);
 int64_t clock_realtime_ns(void);
 
-/* ---- random (random.c): ChaCha20 from boot_info()->seed, seeded anew when the epoch changes ----- */
+/* ---- random (random.c): ChaCha20 from boot_info()->seed, seeded anew when the epoch changes -- */
 void random_bytes(void *to, size_t size);
 
-/* ---- console and host calls (host.c) ----------------------------------------------------------- */
+/* ---- console and host calls (host.c) --------------------------------------------------------- */
 void console_write(uint32_t stream, const void *text, size_t size);
 /* Prints to the console's stderr; for messages of the library OS itself. */
 void console_message(const char *text);
@@ -99,10 +100,10 @@ long host_call_frame(const void *request_frame, size_t size, const struct hl_fra
 long host_serve(const void *reply_frame, size_t size, const struct hl_frame **request);
 size_t host_frame_size(const struct hl_frame *frame);
 
-/* ---- JSON (json.h in guests/sdk): a writer over a fixed buffer, a reader over text -------------- */
+/* ---- JSON (json.h in guests/sdk): a writer over a fixed buffer, a reader over text ----------- */
 #include "hl_json.h"
 
-/* ---- files (vfs.h has the rest) ----------------------------------------------------------------- */
+/* ---- files (vfs.h has the rest) -------------------------------------------------------------- */
 struct file;
 /* Opens a path for the library OS itself (the program to load, its interpreter). */
 long file_open(const char *path, int flags, struct file **file);
@@ -114,8 +115,8 @@ const void *file_mapped(struct file *file, uint64_t offset, size_t size);
 uint64_t file_size(struct file *file);
 /* The open file behind a descriptor, or NULL; one reference more, to be given back with file_close. */
 struct file *file_of(int descriptor);
-/* One reference more to an open file, to be given back with file_close. */
-void file_retain(struct file *file);
+/* One reference more to an open file, to be given back with file_close; returns it. */
+struct file *file_hold(struct file *file);
 /* The path it was opened by, for /proc/self/maps; never NULL. */
 const char *file_path(const struct file *file);
 /* Called once before the program starts: mounts the image, opens descriptors 0, 1 and 2. */
@@ -125,7 +126,7 @@ void files_exec(void);
 /* Sets the working directory. */
 long files_chdir(const char *path);
 
-/* ---- the running program (exec.c), for /proc/self ------------------------------------------------ */
+/* ---- the running program (exec.c), for /proc/self -------------------------------------------- */
 struct program {
     char path[PATH_LIMIT];     /* of the executable, absolute */
     const char *arguments;     /* NUL-terminated strings, one behind the other */
@@ -137,7 +138,7 @@ struct program {
 };
 extern struct program program;
 
-/* ---- syscalls ------------------------------------------------------------------------------------ */
+/* ---- syscalls -------------------------------------------------------------------------------- */
 /* Every syscall is a function of this type, named sys_<name>, defined in the file of its family and
  * listed in syscalls.def, ordered by number: SYSCALL(number, name, support, "note"), support being
  * FULL, PARTIAL or NOTHING (accepted without effect). What is not listed gives ENOSYS and is counted. */
