@@ -181,7 +181,7 @@ class GuestCalls:
         if run is not None:
             run.cancelled = True
 
-    def boot(self, request: Mapping[str, Any] | None, limits: Limits = Limits()) -> Console:  # noqa: B008 - frozen
+    def boot(self, request: Mapping[str, Any] | None, limits: Limits = Limits()) -> Console:
         """Run a freshly loaded guest until it first waits for a request.
 
         Args:
@@ -208,7 +208,7 @@ class GuestCalls:
         params: Mapping[str, Any] | None = None,
         *,
         attachment: bytes | memoryview = b"",
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
     ) -> Reply:
         """Call a guest function and return its reply.
 

@@ -1,4 +1,4 @@
-"""Guests: what can be run, and how `Sandbox("python")` or `Sandbox("path/to/guest.elf")` finds it."""
+"""Guests: what can be run, and how `Sandbox("python")` or `Sandbox("some/guest.elf")` finds it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import importlib_metadata
 from pydantic import BaseModel, ValidationError
 
-from hyperlight_core.errors import ConfigurationError, GuestImageError, PluginError
-from hyperlight_core.errors import PluginNotInstalledError
+from hyperlight_core.errors import (
+    ConfigurationError,
+    GuestImageError,
+    PluginError,
+    PluginNotInstalledError,
+)
 from hyperlight_core.wire import describe
 
 __all__ = [

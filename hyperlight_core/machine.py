@@ -1,4 +1,4 @@
-"""The machine: one micro-VM with its plugins, its lock and its poison; a chain of states shares it."""
+"""The machine: one micro-VM with its plugins, lock and poison; a chain of states shares it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from typing_extensions import Self
 
 from hyperlight_core import snapshot_store
 from hyperlight_core.calls import GuestCalls, Limits, Reply, StreamCallback
@@ -22,7 +24,7 @@ from hyperlight_core.guests import BootRequest, GuestImage
 from hyperlight_core.hookspecs import SnapshotToken
 from hyperlight_core.plugins import PluginSet, load_plugins
 from hyperlight_core.table import CallCheck, HostFunctionTable
-from hyperlight_core.vm import MemorySnapshot, Vm, VmConfig
+from hyperlight_core.vm import MemorySnapshot, VirtualMachine, Vm, VmConfig, VmFactory
 
 __all__ = ["CallContext", "Machine", "MachineSnapshot", "MachineSpec"]
 
@@ -40,6 +42,7 @@ class MachineSpec:
         stream: told console output as it arrives.
         check: called before each host call; see `HostFunctionTable.dispatch`.
         cache: whether the booted guest is kept on disk, for the next process to start from.
+        vm: makes the micro-VM.
     """
 
     guest: GuestImage
@@ -50,6 +53,7 @@ class MachineSpec:
     stream: StreamCallback | None = None
     check: CallCheck | None = None
     cache: bool = False
+    vm: VmFactory = Vm
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +148,10 @@ class Machine:
     def _start(self, start: MachineSnapshot | None) -> None:
         spec = self.spec
         program = None if start else spec.guest.elf()
-        self.vm = Vm(spec.config, program, spec.guest.image, stream=spec.stream is not None)
-        self.calls = GuestCalls(
-            self.vm, HostFunctionTable(), check=spec.check, stream=spec.stream
+        self.vm: VirtualMachine = spec.vm(
+            spec.config, program, spec.guest.image, stream=spec.stream is not None
         )
+        self.calls = GuestCalls(self.vm, HostFunctionTable(), check=spec.check, stream=spec.stream)
         if start is not None:
             try:
                 self.restore(start)
@@ -207,7 +211,8 @@ class Machine:
             )
         if self._poison is not None and not poisoned:
             raise SandboxPoisonedError(
-                f"the sandbox is poisoned ({type(self._poison).__name__}); restore, reset or close it"
+                f"the sandbox is poisoned ({type(self._poison).__name__});"
+                " restore, reset or close it"
             ) from self._poison
 
     @contextmanager
@@ -291,7 +296,7 @@ class Machine:
             self.vm.close()
             self.plugins.closed()
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -90,7 +90,7 @@ class Sandbox:
         GuestError: the guest does not start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name only, but for the first
         self,
         guest: str | Path | GuestImage = "python",
         *,
@@ -205,7 +205,7 @@ class Sandbox:
     def clone(self) -> Self:
         """An independent sandbox that begins where this one is; memory is shared until written."""
         twin = type(self).__new__(type(self))
-        twin._begin(self._state.clone(), self._requests)
+        twin._begin(self._state.clone(), self._requests)  # noqa: SLF001 - of this very class
         return twin
 
     def kill(self) -> None:

@@ -138,13 +138,13 @@ def load(place: Path, expected: Manifest) -> MemorySnapshot:
     try:
         manifest = Manifest.model_validate_json(_read(place / "manifest.json", _MANIFEST_LIMIT))
     except ValidationError as error:
-        raise ConfigurationError(f"its manifest is malformed: {error.error_count()} errors") from error
+        raise ConfigurationError(
+            f"its manifest is malformed: {error.error_count()} errors"
+        ) from error
     for name in Manifest.model_fields:
         if getattr(manifest, name) != getattr(expected, name):
             raise ConfigurationError(f"it was taken with another {name}")
-    config = VmConfig(
-        manifest.memory, manifest.in_size, manifest.out_size, manifest.console_size
-    )
+    config = VmConfig(manifest.memory, manifest.in_size, manifest.out_size, manifest.console_size)
     descriptor = _open(place / "memory")
     try:
         return MemorySnapshot.load(config, descriptor, _read(place / "vcpu", _VCPU_LIMIT))
@@ -156,7 +156,11 @@ def _open(path: Path) -> int:
     """A regular file of this user's, no symlink, that nobody else may write."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+    if (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & 0o022
+    ):
         return descriptor
     os.close(descriptor)
     raise ConfigurationError(f"{path.name} is not a regular file that only its owner may write")

@@ -13,14 +13,25 @@ class arguments which host functions the guest may reach in it and what becomes 
 A state that has moved on is consumed: every later use raises SandboxConsumedError.
 """
 
+# ruff: noqa: SLF001 - the classes of this file are one thing and look into each other
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, ForwardRef, Generic, Protocol, TypeAlias, cast, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    ForwardRef,
+    Generic,
+    Protocol,
+    TypeAlias,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from typing_extensions import Self, TypeVar
 
@@ -30,7 +41,6 @@ from hyperlight_core.functions import HostFunction
 from hyperlight_core.guests import BootRequest
 from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
-from hyperlight_core.table import HostFunctionTable
 
 __all__ = [
     "NOTHING",
@@ -67,7 +77,7 @@ class Use(Enum):
 
 
 class Transition:
-    """What a move needs to know, and does to the guest; authors derive their own, as dataclasses."""
+    """What a move needs to know and does to the guest; authors derive their own, as dataclasses."""
 
     def move(self, calls: CallContext) -> None:
         """Change the guest, while the state that is being left still has its host functions.
@@ -109,9 +119,9 @@ class Boot(Transition):
 
 # ---- states ------------------------------------------------------------------------------------
 
-_Metadata = TypeVar("_Metadata", bound=Transition, contravariant=True)
-_Next = TypeVar("_Next", bound="State", covariant=True)
-_Previous = TypeVar("_Previous", bound="State", covariant=True)
+_Metadata_contra = TypeVar("_Metadata_contra", bound=Transition, contravariant=True)
+_Next_co = TypeVar("_Next_co", bound="State", covariant=True)
+_Previous_co = TypeVar("_Previous_co", bound="State", covariant=True)
 _S = TypeVar("_S", bound="State")
 
 
@@ -158,7 +168,7 @@ class StateSnapshot(Generic[_S]):
 
 
 class State:
-    """Base of every state; not made by calling it, but by `start` or by a move.
+    """Base of every state; made not by calling it, but by `start` or by a move.
 
     Class arguments:
         functions: what of the sandbox's host functions the guest may reach in this state.
@@ -173,10 +183,11 @@ class State:
     _past: tuple[_Memory, ...]
     _entry: MachineSnapshot | None
     _spent: bool
+    _info: StateInfo
 
     def __init_subclass__(
         cls,
-        functions: tuple[Selection, ...] | list[Selection] | list[str] | None = None,
+        functions: Sequence[Selection] | None = None,
         use: Use | None = None,
         **arguments: Any,
     ) -> None:
@@ -371,9 +382,7 @@ class State:
 
     def _go_forward(self, target: type[_S], metadata: Transition) -> _S:
         machine = self._machine
-        memory = _Memory(
-            type(self), self._author_attributes(), machine.snapshot(), self._entry
-        )
+        memory = _Memory(type(self), self._author_attributes(), machine.snapshot(), self._entry)
         try:
             metadata.move(CallContext(machine))
             return target._enter(machine, (*self._past, memory))
@@ -401,10 +410,10 @@ class State:
 _OWN = frozenset({"_machine", "_past", "_entry", "_spent", "_info"})
 
 
-class EvolvableSandbox(Generic[_Next, _Metadata]):
+class EvolvableSandbox(Generic[_Next_co, _Metadata_contra]):
     """Base of a state that can move forward to `Next`, given `Metadata`."""
 
-    def evolve(self, metadata: _Metadata) -> _Next:
+    def evolve(self, metadata: _Metadata_contra) -> _Next_co:
         """Move forward; this state is consumed. If it fails, this state is as before.
 
         Raises:
@@ -415,13 +424,13 @@ class EvolvableSandbox(Generic[_Next, _Metadata]):
         state = cast(State, self)
         target = _target(state, EvolvableSandbox, "evolve", metadata)
         with state._machine.using(state):
-            return cast(_Next, state._go_forward(target, metadata))
+            return cast(_Next_co, state._go_forward(target, metadata))
 
 
-class DevolvableSandbox(Generic[_Previous, _Metadata]):
+class DevolvableSandbox(Generic[_Previous_co, _Metadata_contra]):
     """Base of a state that can move back to `Previous`, given `Metadata`."""
 
-    def devolve(self, metadata: _Metadata) -> _Previous:
+    def devolve(self, metadata: _Metadata_contra) -> _Previous_co:
         """Move back to the state this one came from, as it was; this one is consumed.
 
         A poisoned sandbox moves back too, but without the metadata's work in the guest.
@@ -443,7 +452,7 @@ class DevolvableSandbox(Generic[_Previous, _Metadata]):
                 )
             if machine.status != "poisoned":
                 metadata.move(CallContext(machine))
-            return cast(_Previous, state._go_back(len(past) - 1))
+            return cast(_Previous_co, state._go_back(len(past) - 1))
 
 
 def _target(state: State, base: type, move: str, metadata: object) -> type[State]:

@@ -15,6 +15,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from typing_extensions import Self
+
 from hyperlight_core._vmm import ffi, lib
 from hyperlight_core.errors import (
     ConfigurationError,
@@ -35,6 +37,7 @@ __all__ = [
     "VirtualMachine",
     "Vm",
     "VmConfig",
+    "VmFactory",
 ]
 
 #: A deadline or budget that is never reached.
@@ -188,22 +191,58 @@ def _check(result: int) -> int:
 
 
 class VirtualMachine(Protocol):
-    """What the layers above need of a VM; `hyperlight_core.testing.FakeVm` is another one."""
+    """What the layers above need of a VM: `Vm` has it, and so has `testing.FakeVm`."""
 
     @property
-    def config(self) -> VmConfig: ...
+    def config(self) -> VmConfig:
+        """Its memory and buffers."""
+
     @property
-    def buffers(self) -> Buffers: ...
+    def buffers(self) -> Buffers:
+        """The frame buffers; raises StateError once closed."""
+
     @property
-    def wake_fd(self) -> int: ...
-    def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit: ...
-    def describe_exit(self) -> str: ...
-    def wrote(self, size: int) -> None: ...
-    def set_table_version(self, version: int) -> None: ...
-    def snapshot(self) -> Any: ...
-    def restore(self, snapshot: Any) -> None: ...
-    def kill(self) -> None: ...
-    def close(self) -> None: ...
+    def wake_fd(self) -> int:
+        """A descriptor that polls readable from `kill` until the next restore."""
+
+    def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit:
+        """Run the guest until the host is needed."""
+
+    def describe_exit(self) -> str:
+        """The last FAULT or VIOLATION in words."""
+
+    def wrote(self, size: int) -> None:
+        """Say that the first `size` bytes of the buffer to the guest were written."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Copy guest memory."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Overwrite guest memory."""
+
+    def set_table_version(self, version: int) -> None:
+        """Tell the guest that the host functions within its reach have changed."""
+
+    def snapshot(self) -> Any:
+        """The guest as it is now: something immutable with a `config`."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Go to a snapshot of this VM or of one with an equal configuration."""
+
+    def kill(self) -> None:
+        """Stop the running guest, or the next run; from any thread."""
+
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
+
+
+class VmFactory(Protocol):
+    """What makes a machine's VM: `Vm` itself, unless a test puts another one in its place."""
+
+    def __call__(
+        self, config: VmConfig, program: bytes | None, image: Path | None, /, *, stream: bool
+    ) -> VirtualMachine:
+        """Make one; see `Vm`."""
 
 
 class Vm:
@@ -374,7 +413,7 @@ class Vm:
             self._vm = self._buffers = None
         self._close()
 
-    def __enter__(self) -> Vm:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -400,7 +439,7 @@ class _opened:  # noqa: N801 - reads like the function it stands for
         self._path = path
         self.number = -1
 
-    def __enter__(self) -> _opened:
+    def __enter__(self) -> Self:
         if self._path is not None:
             try:
                 self.number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -429,4 +468,3 @@ _EXCEPTIONS = {
     17: "alignment check",
     19: "SIMD error",
 }
-
