@@ -13,6 +13,8 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 sources = $(shell find $(1) \( -name build -o -name target -o -name tests -o -name '.*' \) -prune \
 	-o -type f \( -name '*.[chS]' -o -name '*.lds' -o -name '*.def' -o -name '*.rs' \
 	-o -name '*.toml' -o -name 'Cargo.lock' -o -name Makefile -o -name 'build_*.py' \) -print)
+TYPED = hyperlight_core tests vmm_c benchmarks examples/states examples/demo/demo.py setup.py \
+	noxfile.py $(PLUGINS)
 C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 
 # pip runs share one environment, and test runs one machine.
@@ -85,7 +87,7 @@ lint: setup
 	@$(PYTHON) -I hyperlight_core/prerequisites.py --lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy hyperlight_core tests tools vmm_c setup.py noxfile.py $(PLUGINS)
+	$(BIN)/mypy $(TYPED)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
 		cargo fmt --check --manifest-path $$manifest && \

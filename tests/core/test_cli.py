@@ -85,10 +85,9 @@ def test_the_help_lists_the_option_with_its_plugin(
 def test_an_option_that_is_taken_names_both_owners(
     lamp_command: click.Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twin = InstalledPlugin("twin", "acme-twin", "2.0")
-    both = [*plugin_options.installed_plugins(), twin]
+    both = [InstalledPlugin(name, f"acme-{name}", "1.0") for name in ("lamp", "twin")]
     monkeypatch.setattr(plugin_options, "installed_plugins", lambda: both)
-    with pytest.raises(PluginError, match=r"acme-twin 2\.0.*--lamp.*acme-lamp 1\.0"):
+    with pytest.raises(PluginError, match="acme-twin.*--lamp.*acme-lamp"):
         invoke(lamp_command)
 
 
