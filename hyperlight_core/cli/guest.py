@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tokenize
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ from hyperlight_core.cli.plugin_options import PluginOptionsCommand, plugin_conf
 from hyperlight_core.cli.progress import progress_bar
 from hyperlight_core.cli.status import NotExecutableError, NotFoundError
 from hyperlight_core.errors import ConfigurationError, GuestExitedError
-from hyperlight_core.guests import BootRequest, GuestImage
+from hyperlight_core.guests import BootRequest, GuestImage, find_guest
 from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.image import pack_program
 from hyperlight_core.machine import Machine, MachineSpec
@@ -30,10 +31,18 @@ __all__ = ["execute", "run"]
 _SETTINGS = {"allow_interspersed_args": False}
 #: What a program started by login(1) may expect; nothing of the host's environment.
 _ENVIRONMENT = ("HOME=/tmp", "LANG=C.UTF-8", "PATH=/usr/local/bin:/usr/bin:/bin")
+#: Asks the library OS for the list.
+_EXPLAIN = "HYPERLIGHT_EXPLAIN=1"
 
 _memory = click.option("--memory", default="512MiB", show_default=True, help="Memory of the guest.")
 _timeout = click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Wall-clock limit in seconds."
+)
+_output = click.option(
+    "--output-limit", default="16MiB", show_default=True, help="Most it may print, in all."
+)
+_explain = click.option(
+    "--explain", is_flag=True, help="List on stderr the system calls that were asked for in vain."
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 
@@ -44,6 +53,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--package", "packages", metavar="NAME", multiple=True, help="Pack a distribution.")
 @_memory
 @_timeout
+@_output
+@_explain
 @_json
 @click.pass_context
 def run(
@@ -54,6 +65,8 @@ def run(
     packages: tuple[str, ...],
     memory: str,
     timeout: float | None,
+    output_limit: str,
+    explain: bool,
     as_json: bool,
 ) -> int:
     """Run the Python SCRIPT, or standard input if it is -, in a sandbox."""
@@ -63,19 +76,31 @@ def run(
         code = _read_script(script)
         plugins = plugin_configurations(ctx)
         with progress_bar() as progress:
-            sandbox = Sandbox(
-                "python",
-                plugins=plugins,
-                memory=memory,
-                timeout=timeout,
-                guest_options={"packages": list(packages)},
-                progress=progress,
-                stream=output,
-            )
+            image = find_guest("python", {"packages": packages}, progress)
+        sandbox = Sandbox(
+            _explained(image) if explain else image,
+            plugins=plugins,
+            memory=memory,
+            timeout=timeout,
+            output_limit=parse_size(output_limit),
+            stream=output,
+            cache=not explain,
+        )
         with sandbox:
-            return sandbox.run(code, argv=[script, *arguments]).exit_code
+            status = sandbox.run(code, argv=[script, *arguments]).exit_code
+            if explain:
+                sandbox.run("import os; os._exit(0)")
+            return status
 
     return output.report(job)
+
+
+def _explained(image: GuestImage) -> GuestImage:
+    """The same guest, which lists unsupported system calls when it ends."""
+    if image.boot is None:
+        return image
+    boot = replace(image.boot, env=(*image.boot.env, _EXPLAIN))
+    return replace(image, boot=boot)
 
 
 def _read_script(script: str) -> str:
@@ -97,6 +122,8 @@ def _read_script(script: str) -> str:
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
 @_memory
 @_timeout
+@_output
+@_explain
 @_json
 @click.pass_context
 def execute(
@@ -106,6 +133,8 @@ def execute(
     arguments: tuple[str, ...],
     memory: str,
     timeout: float | None,
+    output_limit: str,
+    explain: bool,
     as_json: bool,
 ) -> int:
     """Run a Linux PROGRAM of this machine, with the libraries it needs, in a sandbox."""
@@ -115,11 +144,12 @@ def execute(
         with progress_bar() as progress:
             packed = pack_program(_find_program(program), progress=progress)
         boot = BootRequest((packed.path, *arguments), _ENVIRONMENT)
+        image = GuestImage(program, packed.key, image=packed.image, boot=boot)
         spec = MachineSpec(
-            GuestImage(program, packed.key, image=packed.image, boot=boot),
+            _explained(image) if explain else image,
             VmConfig(parse_size(memory)),
             plugin_configurations(ctx),
-            boot_limits=Limits(timeout),
+            boot_limits=Limits(timeout, output=parse_size(output_limit)),
             stream=output,
         )
         return _run_to_end(spec)
