@@ -51,9 +51,6 @@ boot_stack:
 boot_stack_top:
 program_stack: /* the program's RSP while its frame is being built */
     .skip 8
-    .globl kernel_stack
-kernel_stack:
-    .skip 8
 
     .text
     .globl libos_start
