@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperlight_core.cli import status
 from hyperlight_core.cli.app import hyperlight
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +79,22 @@ def test_a_path_named_in_code_font_exists(page: Path) -> None:
     tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
     for named in re.findall(rf"`((?:{tops})/[\w./-]*)`", page.read_text()):
         assert (ROOT / named).exists(), named
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_every_option_is_documented(command: str) -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    with hyperlight.make_context("hyperlight", ["--"]) as ctx:
+        subcommand = hyperlight.get_command(ctx, command)
+        assert subcommand is not None
+        flags = [flag for option in subcommand.get_params(ctx) for flag in option.opts]
+    assert [flag for flag in flags if flag.startswith("--") and f"`{flag}" not in page] == [
+        "--help"
+    ]
+
+
+def test_the_exit_statuses_are_those_of_the_command() -> None:
+    """The table in the page is the one in the module."""
+    row = re.compile(r"^\| (\d+ \| .*)$", re.MULTILINE)
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert row.findall(page) == row.findall(status.__doc__ or "")

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from hyperlight_core.cli.progress import progress_bar
+from hyperlight_core.guests import find_guest
 from hyperlight_core.image import image_directory
 
 __all__ = ["image"]
@@ -18,6 +20,15 @@ __all__ = ["image"]
 @click.group()
 def image() -> None:
     """Build, list and remove cached images."""
+
+
+@image.command("build")
+@click.option("--package", "packages", metavar="NAME", multiple=True, help="Pack a distribution.")
+def build_image(packages: tuple[str, ...]) -> None:
+    """Pack the python guest, so that the first run need not; print the image's name."""
+    with progress_bar() as progress:
+        guest = find_guest("python", {"packages": packages}, progress)
+    click.echo(guest.image.stem if guest.image else guest.name)
 
 
 @image.command("ls")
