@@ -83,5 +83,5 @@ def _imported(value: str) -> tuple[str, Any]:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{_FLAG} {value!r}: {error}") from error
     if not callable(function):
-        raise ValueError(f"{_FLAG} {value!r}: {target} is not callable")  # noqa: TRY004
+        raise ValueError(f"{_FLAG} {value!r}: {target} is not callable")
     return name, function
