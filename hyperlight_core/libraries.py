@@ -7,6 +7,7 @@ that a hostile program cannot have files of the host packed beside it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
@@ -126,18 +127,16 @@ def find_libraries(
     """All shared libraries that `files` need, and those that these need in turn.
 
     Args:
-        files: ELF programs and libraries.
+        files: ELF programs and libraries; what is neither needs nothing.
         roots: directories below which DT_RPATH, DT_RUNPATH and LD_LIBRARY_PATH are followed.
         extra: names to find if they exist, for what is loaded with dlopen.
-
-    Raises:
-        GuestImageError: one of `files` is not a usable ELF file.
     """
     search = _Search(tuple(root.resolve() for root in roots))
     for name in extra:
         search.optional(name)
     for path in files:
-        search.scan(path, read_dynamic(path), ())
+        with contextlib.suppress(GuestImageError):
+            search.scan(path, read_dynamic(path), ())
     search.finish()
     return search.result
 
