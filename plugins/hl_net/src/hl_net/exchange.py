@@ -15,7 +15,7 @@ from hyperlight_core.functions import HostCall
 __all__ = ["Exchange"]
 
 _HEAD_LIMIT = 64 << 10
-_CHUNK = 256 << 10
+_HEAD_PART, _BODY_PART = 16 << 10, 256 << 10  # bytes received at once
 
 
 class Exchange:
@@ -38,7 +38,8 @@ class Exchange:
         self._cut = False  # the server stopped listening; it may have answered all the same
         self._answering = False  # it has sent something
         self._sent = self._received = 0
-        self._rest = memoryview(b"")
+        self._rest = memoryview(b"")  # of the body: received, and not read yet
+        self._failure: HostFunctionError | None = None  # that comes after it
         self.answered = self.ended = False
 
     def close(self) -> None:
@@ -82,7 +83,8 @@ class Exchange:
     def read_into(self, buffer: memoryview, call: HostCall, *, wait: bool) -> int:
         """Fill the buffer with what has arrived of the body; return how many bytes.
 
-        With `wait`, there is at least one unless the response has ended.
+        With `wait`, there is at least one unless the response has ended. Without, it never raises:
+        an error comes once what arrived before it has been read.
         """
         size = 0
         while size < len(buffer) and not self.ended:
@@ -95,28 +97,39 @@ class Exchange:
 
     def _next_part(self, call: HostCall, *, wait: bool) -> bool:
         """Get the next bytes of the body, if `wait` or they are there; False if there are none."""
-        event = self._next(call) if wait else self._next_ready()
-        if isinstance(event, h11.Data):
-            self._rest = memoryview(event.data)
+        if self._failure is None:
+            try:
+                self._take(self._next(call) if wait else self._next_ready())
+            except HostFunctionError as error:
+                self._failure = error
+        if self._failure is not None and not self._rest and wait:
+            raise self._failure
+        return bool(self._rest)
+
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.EndOfMessage):
+            self.ended = True
+            self.close()
+        elif isinstance(event, h11.Data):
+            left = self._budgets.response_bytes - self._received
+            self._rest = memoryview(event.data)[:left]
             self._received += len(self._rest)
-            if self._received > self._budgets.response_bytes:
+            if len(event.data) > left:
                 self.close()
                 raise over_budget("response_bytes", self._budgets.response_bytes)
-            return True
-        self.ended = isinstance(event, h11.EndOfMessage)
-        if self.ended:
-            self.close()
-        return False
 
     def _send(self, event: h11.Event, call: HostCall) -> None:
         try:
-            parts = self._http.send_with_data_passthrough(event) or ()
+            parts = self._http.send_with_data_passthrough(event) or []
         except h11.LocalProtocolError as error:
             self.close()
             message = "the request's body does not have the size that was announced"
             raise InvalidParamsError(message) from error
-        for part in () if self._cut else parts:
-            self._send_bytes(part, call)
+        if not isinstance(event, h11.Data):
+            parts = [b"".join(parts)]  # a head comes line by line
+        for part in parts:
+            if part and not self._cut:
+                self._send_bytes(part, call)
 
     def _send_bytes(self, data: bytes, call: HostCall) -> None:
         try:
@@ -132,7 +145,8 @@ class Exchange:
         deadline = self._begin("idle_seconds" if self._answering else "first_byte_seconds")
         while (event := self._parse()) is h11.NEED_DATA:
             try:
-                data = self._stream.receive(_CHUNK, deadline, call)
+                size = _BODY_PART if self.answered else _HEAD_PART
+                data = self._stream.receive(size, deadline, call)
             except HostFunctionError:
                 self.close()
                 raise
@@ -145,7 +159,7 @@ class Exchange:
         """The next event of the response as far as it has arrived, or NEED_DATA."""
         while (event := self._parse()) is h11.NEED_DATA:
             try:
-                data = self._stream.receive_ready(_CHUNK)
+                data = self._stream.receive_ready(_BODY_PART)
             except HostFunctionError:
                 self.close()
                 raise

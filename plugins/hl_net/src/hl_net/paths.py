@@ -16,6 +16,8 @@ __all__ = ["normal_prefix", "reaches", "stays_within"]
 _DECODINGS = 8
 _PERCENT_U = re.compile(r"%u([0-9a-f]{4})", re.IGNORECASE)  # an old form some servers still decode
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
+# The backslash, and what best-fit conversions turn into a slash or a backslash.
+_SEPARATORS = str.maketrans(dict.fromkeys("\\\u2044\u2215\u29f8\u00a5\u20a9", "/"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -73,7 +75,7 @@ def _forms(path: str) -> list[str]:
 def _decode(text: str) -> str:
     plain = unquote_to_bytes(text).decode("utf-8")  # UnicodeDecodeError is a ValueError
     plain = _PERCENT_U.sub(lambda match: chr(int(match[1], 16)), plain)
-    return unicodedata.normalize("NFKC", plain).replace("\\", "/")
+    return unicodedata.normalize("NFKC", plain).translate(_SEPARATORS)
 
 
 def _leads_anywhere(form: str) -> bool:

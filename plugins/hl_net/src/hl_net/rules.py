@@ -276,7 +276,7 @@ def _normal_host(host: str) -> str:
     if not host.startswith("*."):
         return str(parse_host(host))
     if not isinstance(parsed := parse_host(host[2:]), str):
-        raise ValueError(f"an address has no subdomains: {host!r}")  # noqa: TRY004 - of the value
+        raise ValueError(f"an address has no subdomains: {host!r}")
     return f"*.{parsed}"
 
 
