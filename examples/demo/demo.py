@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from stage import DENIED, REPORT, Stage
 
@@ -51,7 +51,7 @@ def show_report(sandbox: Sandbox, stage: Stage) -> bool:
 def show_denials(stage: Stage) -> bool:
     """What is forbidden, tried in earnest; whether none of it worked."""
     console.print("\n[bold]What it may not do, and what it is told[/bold]")
-    table = Table("it tries to", "it is told")
+    table = Table("it tries to", Column("it is told", overflow="fold"))
     denied = True
     with listener() as port, Sandbox("python", plugins=stage.plugins(), timeout=0.5) as sandbox:
         for script in DENIED:

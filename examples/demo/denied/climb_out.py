@@ -1,4 +1,4 @@
-"""Climb out of the mount with ..."""
+"""Climb out of the mount by its parent folder."""
 
 import sys
 from pathlib import Path
