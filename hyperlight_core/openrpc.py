@@ -50,7 +50,7 @@ def _method(
     return {
         "name": function.name,
         "summary": function.doc,
-        "tags": [{"name": function.plugin}],
+        "tags": [{"name": function.plugin}] if function.plugin else [],
         "paramStructure": "by-name",
         "params": [
             {"name": name, "required": name in required, "schema": schema}
