@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
@@ -13,7 +14,7 @@ class BuildRustFirst(build_ext):
     def run(self) -> None:
         """Build both."""
         command = ["cargo", "build", "--release", "--locked", "--manifest-path", "rust/Cargo.toml"]
-        target = os.path.abspath("build/rust")
+        target = str(Path("build/rust").resolve())
         subprocess.run(command, check=True, env={**os.environ, "CARGO_TARGET_DIR": target})
         super().run()
 

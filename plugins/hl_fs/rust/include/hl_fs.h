@@ -125,7 +125,8 @@ int64_t hl_fs_new(const hl_fs_limits *limits, const hl_fs_mount *mounts, size_t 
 /* Nobody may be inside a call, nor use `fs` afterwards. NULL is allowed. */
 int64_t hl_fs_free(hl_fs *fs);
 
-/* Returns a handle; no number is used twice. `mode` is for a file that is made. */
+/* Returns a handle; no number is used twice. `mode` is for a file that is made; `kind`
+ * may be NULL. */
 int64_t hl_fs_open(const hl_fs *fs, const uint8_t *path, size_t path_size, uint32_t flags,
                    uint32_t mode, uint32_t *kind);
 int64_t hl_fs_close(const hl_fs *fs, uint64_t handle);

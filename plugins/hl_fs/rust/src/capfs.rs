@@ -2,9 +2,8 @@
 //! a descriptor that `Mount::node` or `Mount::parent` has found.
 use crate::handle::{self, Handle, OpenFlags, Table};
 use crate::ledger::Usage;
-use crate::mount::{
-    status_at, status_of, FileKind, Mount, MountOptions, Node, OpenFile, Parent, Permissions,
-};
+use crate::mount::{set_mode, status_at, status_of, Node, OpenFile, Parent};
+use crate::mount::{FileKind, Mount, MountOptions, Permissions};
 use crate::snapshot::access;
 use crate::{lock, path, tree, Error, Limits, Result};
 use cap_std::fs::{DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt};
@@ -108,7 +107,7 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    fn node(&self, follow: bool) -> Result<Node> {
+    fn node(&self, follow: bool) -> Result<Node<'_>> {
         self.mount.node(&self.rest, follow)
     }
 
@@ -123,22 +122,35 @@ impl CapFs {
     /// # Errors
     /// The index of the mount that failed, and why: EINVAL for a guest path that is not plain, lies
     /// in the guest's own system or comes twice, else those of opening the host's directory.
-    pub fn new(limits: Limits, options: &[MountOptions]) -> std::result::Result<CapFs, (usize, Error)> {
+    pub fn new(
+        limits: Limits,
+        options: &[MountOptions],
+    ) -> std::result::Result<CapFs, (usize, Error)> {
         let mut mounts: Vec<Arc<Mount>> = Vec::new();
         for (index, option) in options.iter().enumerate() {
             if mounts.iter().any(|mount| mount.guest == option.guest) {
                 return Err((index, Error::invalid(Errno::INVAL)));
             }
-            mounts.push(Arc::new(Mount::open(option).map_err(|error| (index, error))?));
+            mounts.push(Arc::new(
+                Mount::open(option).map_err(|error| (index, error))?,
+            ));
         }
         let guests = mounts.iter().map(|mount| mount.guest.clone()).collect();
-        Ok(CapFs { mounts, guests, limits, table: Table::new() })
+        Ok(CapFs {
+            mounts,
+            guests,
+            limits,
+            table: Table::new(),
+        })
     }
 
     fn at(&self, guest: &[u8], wanted: Permissions) -> Result<At<'_>> {
         let (index, rest) = path::resolve(guest, &self.guests, &self.limits)?;
         self.mounts[index].require(wanted)?;
-        Ok(At { mount: &self.mounts[index], rest })
+        Ok(At {
+            mount: &self.mounts[index],
+            rest,
+        })
     }
 
     // ---- handles ------------------------------------------------------------------------------
@@ -154,14 +166,25 @@ impl CapFs {
             return Err(Error::invalid(Errno::INVAL));
         }
         let writes = flags.intersects(OpenFlags::WRITES);
-        let at = self.at(path, if writes { Permissions::WRITE } else { Permissions::empty() })?;
+        let at = self.at(
+            path,
+            if writes {
+                Permissions::WRITE
+            } else {
+                Permissions::empty()
+            },
+        )?;
         lock(&self.table).check(self.limits.handles)?;
         let open = Arc::new(self.open_or_make(at, flags, mode)?);
         if flags.contains(OpenFlags::TRUNCATE) {
             self.resize(&open, 0)?;
         }
         let kind = open.kind;
-        let handle = Handle { open, flags, position: Mutex::new(0) };
+        let handle = Handle {
+            open,
+            flags,
+            position: Mutex::new(0),
+        };
         Ok((lock(&self.table).insert(handle, self.limits.handles)?, kind))
     }
 
@@ -169,7 +192,8 @@ impl CapFs {
         for _ in 0..LINKS {
             if flags.contains(OpenFlags::CREATE) {
                 match self.make(&at, flags, mode) {
-                    Err(error) if error.is(Errno::EXIST) && !flags.contains(OpenFlags::EXCLUSIVE) => {}
+                    Err(error)
+                        if error.is(Errno::EXIST) && !flags.contains(OpenFlags::EXCLUSIVE) => {}
                     made => return made,
                 }
             }
@@ -187,7 +211,13 @@ impl CapFs {
         if flags.contains(OpenFlags::DIRECTORY) {
             return Err(Error::invalid(Errno::INVAL));
         }
-        let exists = |error: Error| if error.is(Errno::BUSY) { Errno::EXIST.into() } else { error };
+        let exists = |error: Error| {
+            if error.is(Errno::BUSY) {
+                Errno::EXIST.into()
+            } else {
+                error
+            }
+        };
         let parent = at.parent().map_err(exists)?;
         if at.mount.require(Permissions::CREATE).is_err() {
             // Only an existing file may be opened: O_CREAT asks for no more then.
@@ -199,18 +229,21 @@ impl CapFs {
             return Err(Error::from(Errno::ISDIR));
         }
         let mut options = OpenOptions::new();
-        options.read(flags.contains(OpenFlags::READ)).create_new(true).mode(mode & 0o777);
+        options
+            .read(flags.contains(OpenFlags::READ))
+            .create_new(true)
+            .mode(mode & 0o777);
         options.append(flags.contains(OpenFlags::APPEND));
         options.write(!flags.contains(OpenFlags::APPEND));
         self.named(at.mount, || {
             let file = parent.dir().open_with(parent.name, &options)?.into_std();
-            OpenFile::new(file, FileKind::File, at.mount)
+            OpenFile::new(file, at.mount)
         })
     }
 
     fn open_existing(&self, at: &At, flags: OpenFlags) -> Result<OpenFile> {
         let node = at.node(!flags.contains(OpenFlags::NOFOLLOW))?;
-        let kind = FileKind::of_mode(node.status.stx_mode);
+        let kind = FileKind::of(&node.status);
         let writes = flags.intersects(OpenFlags::WRITES);
         match kind {
             FileKind::Directory if writes => return Err(Error::from(Errno::ISDIR)),
@@ -219,7 +252,7 @@ impl CapFs {
             _ if flags.contains(OpenFlags::READ) => at.mount.require(Permissions::READ)?,
             _ => {}
         }
-        OpenFile::new(node.open(access(flags, kind))?, kind, at.mount)
+        OpenFile::new(node.open(access(flags, kind))?, at.mount)
     }
 
     /// Charges one name for what `make` makes, and takes it back if that fails.
@@ -279,7 +312,11 @@ impl CapFs {
         }
         let appends = handle.flags.contains(OpenFlags::APPEND);
         let mut position = lock(&handle.position);
-        let start = if appends { None } else { Some(offset.unwrap_or(*position)) };
+        let start = if appends {
+            None
+        } else {
+            Some(offset.unwrap_or(*position))
+        };
         let (size, end) = self.write_at(&handle.open, data, start)?;
         if offset.is_none() {
             *position = end;
@@ -293,16 +330,19 @@ impl CapFs {
         let inode = open.inode.as_ref().ok_or(Error::invalid(Errno::BADF))?;
         let end = |size: u64| {
             let end = start.unwrap_or(size).checked_add(data.len() as u64);
-            end.filter(|end| i64::try_from(*end).is_ok()).ok_or(Error::from(Errno::FBIG))
+            end.filter(|end| i64::try_from(*end).is_ok())
+                .ok_or(Error::from(Errno::FBIG))
         };
-        open.mount.ledger.resize(&self.limits, (inode, &open.file), end, |size| {
-            let count = match start {
-                Some(start) => open.file.write_at(data, start)?,
-                None => (&open.file).write(data)?,
-            };
-            written = (count, start.unwrap_or(size) + count as u64);
-            Ok(written.1.max(size))
-        })?;
+        open.mount
+            .ledger
+            .resize(&self.limits, (inode, &open.file), end, |size| {
+                let count = match start {
+                    Some(start) => open.file.write_at(data, start)?,
+                    None => (&open.file).write(data)?,
+                };
+                written = (count, start.unwrap_or(size) + count as u64);
+                Ok(written.1.max(size))
+            })?;
         Ok(written)
     }
 
@@ -322,7 +362,9 @@ impl CapFs {
                 status_of(&handle.open.file)?.stx_size
             }
         };
-        let moved = base.checked_add_signed(offset).filter(|moved| i64::try_from(*moved).is_ok());
+        let moved = base
+            .checked_add_signed(offset)
+            .filter(|moved| i64::try_from(*moved).is_ok());
         *position = moved.ok_or(Error::invalid(Errno::INVAL))?;
         Ok(*position)
     }
@@ -336,17 +378,26 @@ impl CapFs {
     fn resize(&self, open: &OpenFile, wanted: u64) -> Result<()> {
         open.mount.require(Permissions::WRITE)?;
         let inode = open.inode.as_ref().ok_or(Error::invalid(Errno::BADF))?;
-        open.mount.ledger.resize(&self.limits, (inode, &open.file), |_| Ok(wanted), |_| {
-            open.file.set_len(wanted)?;
-            Ok(wanted)
-        })
+        open.mount.ledger.resize(
+            &self.limits,
+            (inode, &open.file),
+            |_| Ok(wanted),
+            |_| {
+                open.file.set_len(wanted)?;
+                Ok(wanted)
+            },
+        )
     }
 
     /// Waits until a file is on the host's disk; with `data_only` without times and such.
     pub fn sync(&self, number: u64, data_only: bool) -> Result<()> {
         let handle = handle::get(&self.table, number)?;
         let file = &handle.open.file;
-        Ok(if data_only { file.sync_data() } else { file.sync_all() }?)
+        Ok(if data_only {
+            file.sync_data()
+        } else {
+            file.sync_all()
+        }?)
     }
 
     /// What stat(2) tells of an open file.
@@ -366,7 +417,12 @@ impl CapFs {
         }
         handle.open.mount.require(Permissions::LIST)?;
         let _alone = lock(&handle.position);
-        list(&handle.open.file, cursor, limit.min(self.limits.list_entries), buffer)
+        list(
+            &handle.open.file,
+            cursor,
+            limit.min(self.limits.list_entries),
+            buffer,
+        )
     }
 
     // ---- paths --------------------------------------------------------------------------------
@@ -381,14 +437,22 @@ impl CapFs {
     /// Makes a directory; `mode` without set-id bits.
     pub fn mkdir(&self, path: &[u8], mode: u32) -> Result<()> {
         let at = self.at(path, Permissions::CREATE)?;
-        let exists = |error: Error| if error.is(Errno::BUSY) { Errno::EXIST.into() } else { error };
+        let exists = |error: Error| {
+            if error.is(Errno::BUSY) {
+                Errno::EXIST.into()
+            } else {
+                error
+            }
+        };
         let parent = at.parent().map_err(exists)?;
         if parent.depth()? > self.limits.depth {
             return Err(Error::limit(Errno::NAMETOOLONG));
         }
         let mut builder = DirBuilder::new();
         builder.mode(mode & 0o777);
-        self.named(at.mount, || Ok(parent.dir().create_dir_with(parent.name, &builder)?))
+        self.named(at.mount, || {
+            Ok(parent.dir().create_dir_with(parent.name, &builder)?)
+        })
     }
 
     /// Removes an empty directory.
@@ -405,7 +469,9 @@ impl CapFs {
         let at = self.at(path, Permissions::REMOVE)?;
         let parent = at.parent()?;
         let name = (parent.dir(), parent.name);
-        at.mount.ledger.removing(&self.limits, name, |_| Ok(()), || act(&parent))
+        at.mount
+            .ledger
+            .removing(&self.limits, name, |_| Ok(()), || act(&parent))
     }
 
     /// Renames within a mount; what has the name `target` is replaced.
@@ -420,9 +486,16 @@ impl CapFs {
             Some(_) => to.mount.require(Permissions::REMOVE),
             None => Ok(()),
         };
-        to.mount.ledger.removing(&self.limits, (target.dir(), target.name), may_replace, || {
-            Ok(source.dir().rename(source.name, target.dir(), target.name)?)
-        })
+        to.mount.ledger.removing(
+            &self.limits,
+            (target.dir(), target.name),
+            may_replace,
+            || {
+                Ok(source
+                    .dir()
+                    .rename(source.name, target.dir(), target.name)?)
+            },
+        )
     }
 
     fn pair(&self, source: &[u8], target: &[u8], wanted: Permissions) -> Result<(At<'_>, At<'_>)> {
@@ -437,7 +510,7 @@ impl CapFs {
     fn check_height(&self, source: &Parent, target: &Parent) -> Result<()> {
         let depth = target.depth()?;
         let is_directory = status_at(source.dir(), source.name)
-            .is_ok_and(|status| FileKind::of_mode(status.stx_mode) == FileKind::Directory);
+            .is_ok_and(|status| FileKind::of(&status) == FileKind::Directory);
         if !is_directory || depth <= source.depth()? {
             return Ok(());
         }
@@ -452,14 +525,22 @@ impl CapFs {
     pub fn link(&self, source: &[u8], target: &[u8]) -> Result<()> {
         let (from, to) = self.pair(source, target, Permissions::CREATE)?;
         let (source, target) = (from.parent()?, to.parent()?);
-        self.named(to.mount, || Ok(source.dir().hard_link(source.name, target.dir(), target.name)?))
+        self.named(to.mount, || {
+            Ok(source
+                .dir()
+                .hard_link(source.name, target.dir(), target.name)?)
+        })
     }
 
     /// Makes a symlink. An absolute target would mean another file on the host: refused.
     pub fn symlink(&self, target: &[u8], path: &[u8]) -> Result<()> {
         let at = self.at(path, Permissions::CREATE)?;
         let parent = at.parent()?;
-        self.named(at.mount, || Ok(parent.dir().symlink(OsStr::from_bytes(target), parent.name)?))
+        self.named(at.mount, || {
+            Ok(parent
+                .dir()
+                .symlink(OsStr::from_bytes(target), parent.name)?)
+        })
     }
 
     /// The target of a symlink. An absolute one is a host path: refused.
@@ -467,12 +548,17 @@ impl CapFs {
         let at = self.at(path, Permissions::empty())?;
         at.mount.require_status()?;
         let parent = at.parent()?;
-        Ok(parent.dir().read_link(parent.name)?.into_os_string().into_vec())
+        Ok(parent
+            .dir()
+            .read_link(parent.name)?
+            .into_os_string()
+            .into_vec())
     }
 
     /// Sets permission bits.
     pub fn chmod(&self, path: &[u8], mode: u32) -> Result<()> {
-        self.at(path, Permissions::CHMOD)?.node(true)?.set_mode(mode)
+        let at = self.at(path, Permissions::CHMOD)?;
+        set_mode(&at.mount.hold(&at.rest, true)?, mode)
     }
 
     /// Sets the times of access and of content, in ns since 1970; None leaves one as it is.
@@ -483,12 +569,18 @@ impl CapFs {
         change_ns: Option<i64>,
         follow: bool,
     ) -> Result<()> {
-        let node = self.at(path, Permissions::WRITE)?.node(follow)?;
+        let at = self.at(path, Permissions::WRITE)?;
+        let held = at.mount.hold(&at.rest, follow)?;
         let times = Timestamps {
             last_access: timespec(access_ns),
             last_modification: timespec(change_ns),
         };
-        Ok(rustix::fs::utimensat(&node.file, c"", &times, AtFlags::EMPTY_PATH)?)
+        Ok(rustix::fs::utimensat(
+            &held,
+            c"",
+            &times,
+            AtFlags::EMPTY_PATH,
+        )?)
     }
 
     /// How much room the limits, and the host's disk, leave in a mount.
@@ -497,9 +589,19 @@ impl CapFs {
         at.mount.require_status()?;
         let limits = &self.limits;
         let writable = at.mount.permissions.intersects(Permissions::CHANGE);
-        let used = if writable { at.mount.ledger.usage(limits)? } else { Usage::default() };
+        let used = if writable {
+            at.mount.ledger.usage(limits)?
+        } else {
+            Usage::default()
+        };
         let host = rustix::fs::fstatvfs(&at.mount.root)?;
-        let left = |limit: u64, used: u64| if writable { limit.saturating_sub(used) } else { 0 };
+        let left = |limit: u64, used: u64| {
+            if writable {
+                limit.saturating_sub(used)
+            } else {
+                0
+            }
+        };
         let host_free = host.f_bavail.saturating_mul(host.f_frsize) / BLOCK;
         Ok(Space {
             block_size: BLOCK,
@@ -527,7 +629,11 @@ fn link_target(at: &At) -> Result<Vec<u8>> {
         target => target?.into_os_string().into_vec(),
     };
     let (directory, _) = path::split(&at.rest)?;
-    Ok(if directory.is_empty() { target } else { [directory, b"/", &target].concat() })
+    Ok(if directory.is_empty() {
+        target
+    } else {
+        [directory, b"/", &target].concat()
+    })
 }
 
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
@@ -548,7 +654,12 @@ fn list(file: &File, cursor: u64, limit: u64, buffer: &mut [u8]) -> Result<Listi
     rustix::fs::seek(file, SeekFrom::Start(start as u64))?;
     let mut room = [MaybeUninit::uninit(); 32 << 10];
     let mut entries = RawDir::new(file, &mut room);
-    let mut listing = Listing { count: 0, bytes: 0, cursor, end: 0 };
+    let mut listing = Listing {
+        count: 0,
+        bytes: 0,
+        cursor,
+        end: 0,
+    };
     while listing.count < limit {
         let Some(entry) = entries.next() else {
             listing.end = 1;
@@ -589,7 +700,10 @@ fn kind_of(directory: &File, name: &[u8]) -> Result<FileKind> {
 
 fn timespec(nanoseconds: Option<i64>) -> Timespec {
     match nanoseconds {
-        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
         Some(time) => Timespec {
             tv_sec: time.div_euclid(1_000_000_000),
             tv_nsec: time.rem_euclid(1_000_000_000),
@@ -600,10 +714,12 @@ fn timespec(nanoseconds: Option<i64>) -> Timespec {
 impl From<&Statx> for Status {
     fn from(status: &Statx) -> Status {
         let time = |time: rustix::fs::StatxTimestamp| {
-            time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+            time.tv_sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(i64::from(time.tv_nsec))
         };
         Status {
-            kind: FileKind::of_mode(status.stx_mode) as u32,
+            kind: FileKind::of(status) as u32,
             mode: u32::from(status.stx_mode) & 0o7777,
             size: status.stx_size,
             nlink: u64::from(status.stx_nlink),

@@ -2,7 +2,7 @@
 //!
 //! What is unsafe is always the same: believing a C caller about pointers and sizes. Every entry
 //! catches panics, for one must not unwind into C.
-use crate::{CapFs, Error, FileKind, Limits, Listing, MountOptions, OpenFlags, Permissions, Result};
+use crate::{CapFs, Error, Limits, Listing, MountOptions, OpenFlags, Permissions, Result};
 use crate::{Snapshot, Space, Status, Whence};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -21,7 +21,10 @@ pub struct MountC {
     ephemeral: u32,
 }
 
-const INVALID: Error = Error { kind: crate::Kind::Invalid, errno: Errno::INVAL.raw_os_error() };
+const INVALID: Error = Error {
+    kind: crate::Kind::Invalid,
+    errno: Errno::INVAL.raw_os_error(),
+};
 
 /// Runs an entry: its value, or the negative code of its error.
 fn enter(work: impl FnOnce() -> Result<i64>) -> i64 {
@@ -94,7 +97,10 @@ fn unless<T: PartialEq>(value: T, none: T) -> Option<T> {
 }
 
 fn offset_of(offset: i64) -> Result<Option<u64>> {
-    unless(offset, -1).map(u64::try_from).transpose().map_err(|_| INVALID)
+    unless(offset, -1)
+        .map(u64::try_from)
+        .transpose()
+        .map_err(|_| INVALID)
 }
 
 fn mount_of(mount: &MountC) -> Result<MountOptions<'_>> {
@@ -130,7 +136,10 @@ pub extern "C" fn hl_fs_new(
             options.push(mount_of(get(unsafe { mounts.add(index) })?)?);
         }
         let built = CapFs::new(*get(limits)?, &options);
-        give(fs, built.or_else(|(index, error)| put(failed, index).and(Err(error)))?)
+        give(
+            fs,
+            built.or_else(|(index, error)| put(failed, index).and(Err(error)))?,
+        )
     })
 }
 
@@ -152,9 +161,10 @@ pub extern "C" fn hl_fs_open(
 ) -> i64 {
     enter(|| {
         let flags = OpenFlags::from_bits(flags).ok_or(INVALID)?;
-        put(kind, FileKind::Other as u32)?;
         let (handle, opened) = open(fs)?.open(bytes(path, path_size)?, flags, mode)?;
-        put(kind, opened as u32)?;
+        if !kind.is_null() {
+            put(kind, opened as u32)?;
+        }
         i64::try_from(handle).map_err(|_| INVALID)
     })
 }
@@ -238,7 +248,12 @@ pub extern "C" fn hl_fs_list(
     size: usize,
     listing: *mut Listing,
 ) -> i64 {
-    enter(|| put(listing, open(fs)?.list(handle, cursor, limit, buffer(data, size)?)?))
+    enter(|| {
+        put(
+            listing,
+            open(fs)?.list(handle, cursor, limit, buffer(data, size)?)?,
+        )
+    })
 }
 
 /// See the header.
@@ -250,12 +265,22 @@ pub extern "C" fn hl_fs_stat(
     follow: u32,
     status: *mut Status,
 ) -> i64 {
-    enter(|| put(status, open(fs)?.stat(bytes(path, path_size)?, follow != 0)?))
+    enter(|| {
+        put(
+            status,
+            open(fs)?.stat(bytes(path, path_size)?, follow != 0)?,
+        )
+    })
 }
 
 /// See the header.
 #[no_mangle]
-pub extern "C" fn hl_fs_mkdir(fs: *const CapFs, path: *const u8, path_size: usize, mode: u32) -> i64 {
+pub extern "C" fn hl_fs_mkdir(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    mode: u32,
+) -> i64 {
     enter(|| open(fs)?.mkdir(bytes(path, path_size)?, mode).map(done))
 }
 
@@ -328,14 +353,21 @@ pub extern "C" fn hl_fs_readlink(
     enter(|| {
         let found = open(fs)?.readlink(bytes(path, path_size)?)?;
         let place = buffer(target, target_size)?.get_mut(..found.len());
-        place.ok_or(Error::invalid(Errno::RANGE))?.copy_from_slice(&found);
+        place
+            .ok_or(Error::invalid(Errno::RANGE))?
+            .copy_from_slice(&found);
         Ok(found.len() as i64)
     })
 }
 
 /// See the header.
 #[no_mangle]
-pub extern "C" fn hl_fs_chmod(fs: *const CapFs, path: *const u8, path_size: usize, mode: u32) -> i64 {
+pub extern "C" fn hl_fs_chmod(
+    fs: *const CapFs,
+    path: *const u8,
+    path_size: usize,
+    mode: u32,
+) -> i64 {
     enter(|| open(fs)?.chmod(bytes(path, path_size)?, mode).map(done))
 }
 
@@ -351,7 +383,9 @@ pub extern "C" fn hl_fs_utimes(
 ) -> i64 {
     enter(|| {
         let (access, change) = (unless(access_ns, i64::MIN), unless(change_ns, i64::MIN));
-        open(fs)?.utimes(bytes(path, path_size)?, access, change, follow != 0).map(done)
+        open(fs)?
+            .utimes(bytes(path, path_size)?, access, change, follow != 0)
+            .map(done)
     })
 }
 

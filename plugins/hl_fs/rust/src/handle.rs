@@ -40,16 +40,21 @@ pub struct Handle {
     pub position: Mutex<u64>,
 }
 
+/// A handle by its number; None: open at a snapshot, and gone when it was restored.
+pub type Numbered = (u64, Option<Arc<Handle>>);
+
 /// The handles of one file system.
 pub struct Table {
     next: u64,
-    /// None: open at a snapshot, and gone when it was restored.
     open: HashMap<u64, Option<Arc<Handle>>>,
 }
 
 impl Table {
     pub fn new() -> Mutex<Table> {
-        Mutex::new(Table { next: 1, open: HashMap::new() })
+        Mutex::new(Table {
+            next: 1,
+            open: HashMap::new(),
+        })
     }
 
     /// Whether one more handle fits.
@@ -82,8 +87,14 @@ impl Table {
     }
 
     /// Every handle and the next number, for a snapshot.
-    pub fn entries(&self) -> (u64, Vec<(u64, Option<Arc<Handle>>)>) {
-        (self.next, self.open.iter().map(|(number, handle)| (*number, handle.clone())).collect())
+    pub fn entries(&self) -> (u64, Vec<Numbered>) {
+        (
+            self.next,
+            self.open
+                .iter()
+                .map(|(number, handle)| (*number, handle.clone()))
+                .collect(),
+        )
     }
 
     /// Puts other handles in place of all; numbers used so far stay used.
@@ -93,7 +104,9 @@ impl Table {
         entries: impl Iterator<Item = (u64, Option<Handle>)>,
     ) -> HashMap<u64, Option<Arc<Handle>>> {
         self.next = self.next.max(next);
-        let entries = entries.map(|(number, handle)| (number, handle.map(Arc::new))).collect();
+        let entries = entries
+            .map(|(number, handle)| (number, handle.map(Arc::new)))
+            .collect();
         std::mem::replace(&mut self.open, entries)
     }
 }

@@ -3,7 +3,7 @@
 //! One ledger per granted directory and process, shared by every file system that grants it. It starts
 //! from a count of what is there, so it survives a crash, and charges before each change. The bytes of
 //! a removed file stay charged until its last open handle closes.
-use crate::mount::{status_at, status_of};
+use crate::mount::{status_at, status_of, FileKind};
 use crate::{lock, tree, Error, Limits, Result};
 use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::Statx;
@@ -63,7 +63,10 @@ impl Ledger {
         if let Some(ledger) = ledgers.get(&key_of(status)).and_then(Weak::upgrade) {
             return Ok(ledger);
         }
-        let ledger = Arc::new(Ledger { root: root.try_clone()?, state: Mutex::default() });
+        let ledger = Arc::new(Ledger {
+            root: root.try_clone()?,
+            state: Mutex::default(),
+        });
         ledgers.insert(key_of(status), Arc::downgrade(&ledger));
         Ok(ledger)
     }
@@ -85,14 +88,19 @@ impl Ledger {
             return Ok(());
         }
         let used = self.counted(&mut state, limits)?;
-        let (more_bytes, more_files) =
-            (used.bytes.saturating_add(bytes), used.files.saturating_add(files));
+        let (more_bytes, more_files) = (
+            used.bytes.saturating_add(bytes),
+            used.files.saturating_add(files),
+        );
         if bytes > 0 && more_bytes > limits.mount_bytes
             || files > 0 && more_files > limits.mount_files
         {
             return Err(Error::limit(Errno::NOSPC));
         }
-        *used = Usage { bytes: more_bytes, files: more_files };
+        *used = Usage {
+            bytes: more_bytes,
+            files: more_files,
+        };
         Ok(())
     }
 
@@ -103,16 +111,20 @@ impl Ledger {
         }
     }
 
-    /// Notes that `file` is open. A file whose last name has gone meanwhile is not there: ENOENT.
-    pub fn opened(&self, file: impl AsFd) -> Result<Arc<Inode>> {
+    /// Notes that `file` is open, if it is a regular file, and tells what it is. A file whose last
+    /// name has gone meanwhile is not there: ENOENT.
+    pub fn opened(&self, file: impl AsFd) -> Result<(Statx, Option<Arc<Inode>>)> {
         let mut state = lock(&self.state);
         let status = status_of(file)?;
+        if FileKind::of(&status) != FileKind::File {
+            return Ok((status, None));
+        }
         if status.stx_nlink == 0 {
             return Err(Error::from(Errno::NOENT));
         }
         let key = key_of(&status);
         if let Some(inode) = state.open.get(&key).and_then(Weak::upgrade) {
-            return Ok(inode);
+            return Ok((status, Some(inode)));
         }
         let inode = Arc::new(Inode {
             key,
@@ -120,7 +132,7 @@ impl Ledger {
             resizing: Mutex::new(()),
         });
         state.open.insert(key, Arc::downgrade(&inode));
-        Ok(inode)
+        Ok((status, Some(inode)))
     }
 
     /// Notes that one of its open files closes; the last one gives back what a removed file held.
@@ -196,8 +208,8 @@ impl Ledger {
             return Ok(());
         };
         let last = status.stx_nlink == 1 && !state.open.contains_key(&key_of(&status));
-        let is_file = u32::from(status.stx_mode) & 0o170_000 == 0o100_000;
-        take(&mut state, if last && is_file { status.stx_size } else { 0 }, 1);
+        let frees = last && FileKind::of(&status) == FileKind::File;
+        take(&mut state, if frees { status.stx_size } else { 0 }, 1);
         Ok(())
     }
 

@@ -34,5 +34,7 @@ pub use snapshot::Snapshot;
 
 /// Takes a lock, also after a panic elsewhere: no invariant spans two critical sections.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -2,7 +2,8 @@
 //!
 //! `node` finds an existing file, `parent` the directory in which a name is made or removed. Both let
 //! cap-std resolve the path and then look at what was found, through the descriptor that was found, so
-//! that nothing can be swapped in between.
+//! that nothing can be swapped in between. `look` and `open` are short cuts through the parent for a
+//! last name that is no symlink; they end in the same checks.
 use crate::ledger::{Inode, Ledger};
 use crate::snapshot::Ephemeral;
 use crate::{path, Error, Kind, Result};
@@ -63,6 +64,10 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    pub(crate) fn of(status: &Statx) -> FileKind {
+        FileKind::of_mode(status.stx_mode)
+    }
+
     /// From the bits of st_mode, inode(7).
     pub(crate) fn of_mode(mode: u16) -> FileKind {
         match u32::from(mode) & 0o170_000 {
@@ -98,10 +103,17 @@ pub struct Mount {
     root_depth: usize,
 }
 
-/// An existing file, held by a descriptor that allows neither reading nor writing (O_PATH).
-pub struct Node {
-    pub file: File,
+/// An existing file.
+pub struct Node<'a> {
     pub status: Statx,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    /// Held by a descriptor that allows neither reading nor writing (O_PATH).
+    Held(File),
+    /// Found under a name that is no symlink, or shall not be followed: two system calls less.
+    Named(Parent<'a>),
 }
 
 /// A directory of a mount, and a name in it.
@@ -120,7 +132,12 @@ pub fn status_of(file: impl AsFd) -> Result<Statx> {
 /// statx(2) of one name in `parent`, not following a symlink.
 pub fn status_at(parent: &Dir, name: &OsStr) -> Result<Statx> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    Ok(rustix::fs::statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask)?)
+    Ok(rustix::fs::statx(
+        parent,
+        name,
+        AtFlags::SYMLINK_NOFOLLOW,
+        mask,
+    )?)
 }
 
 /// Which mount of the host a file is on; Linux before 5.8 tells only the device.
@@ -146,7 +163,10 @@ impl Mount {
     /// Opens the directory to grant: the only place where this crate uses the host's own namespace.
     pub fn open(options: &MountOptions) -> Result<Mount> {
         path::check_mount_point(options.guest)?;
-        let ephemeral = options.ephemeral.then(|| Ephemeral::new(options.host)).transpose()?;
+        let ephemeral = options
+            .ephemeral
+            .then(|| Ephemeral::new(options.host))
+            .transpose()?;
         let host = match (&ephemeral, options.host) {
             (Some(own), _) => own.path(),
             (None, Some(host)) => host,
@@ -173,7 +193,11 @@ impl Mount {
         if !self.permissions.contains(wanted) {
             let changes = |rights: Permissions| rights.intersects(Permissions::CHANGE);
             let read_only = changes(wanted) && !changes(self.permissions);
-            return Err(Error::denied(if read_only { Errno::ROFS } else { Errno::ACCESS }));
+            return Err(Error::denied(if read_only {
+                Errno::ROFS
+            } else {
+                Errno::ACCESS
+            }));
         }
         if wanted.intersects(Permissions::CHANGE) {
             self.ephemeral.iter().for_each(Ephemeral::touch);
@@ -183,21 +207,53 @@ impl Mount {
 
     /// Whether the guest may see what a file is: who may neither read nor list may not probe.
     pub fn require_status(&self) -> Result<()> {
-        if self.permissions.intersects(Permissions::READ | Permissions::LIST) {
+        if self
+            .permissions
+            .intersects(Permissions::READ | Permissions::LIST)
+        {
             return Ok(());
         }
         Err(Error::denied(Errno::ACCESS))
     }
 
     /// The existing file at `rest`.
-    pub fn node(&self, rest: &[u8], follow: bool) -> Result<Node> {
-        let follow = if follow { FollowSymlinks::Yes } else { FollowSymlinks::No };
-        let mut options = OpenOptions::new();
-        options.read(true).follow(follow).custom_flags(OFlags::PATH.bits() as i32);
-        let file = self.root.open_with(OsStr::from_bytes(rest), &options)?.into_std();
+    pub fn node<'a>(&'a self, rest: &'a [u8], follow: bool) -> Result<Node<'a>> {
+        if let (false, Ok(parent)) = (rest.ends_with(b"/"), self.parent(rest)) {
+            let status = status_at(parent.dir(), parent.name)?;
+            if !follow || FileKind::of(&status) != FileKind::Symlink {
+                self.check_place(&status)?;
+                return Ok(Node {
+                    status,
+                    place: Place::Named(parent),
+                });
+            }
+        }
+        let file = self.hold(rest, follow)?;
         let status = status_of(&file)?;
-        self.check_place(&status)?;
-        Ok(Node { file, status })
+        Ok(Node {
+            status,
+            place: Place::Held(file),
+        })
+    }
+
+    /// The same, by a descriptor that allows neither reading nor writing (O_PATH).
+    pub fn hold(&self, rest: &[u8], follow: bool) -> Result<File> {
+        let follow = if follow {
+            FollowSymlinks::Yes
+        } else {
+            FollowSymlinks::No
+        };
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .follow(follow)
+            .custom_flags(OFlags::PATH.bits() as i32);
+        let file = self
+            .root
+            .open_with(OsStr::from_bytes(rest), &options)?
+            .into_std();
+        self.check_place(&status_of(&file)?)?;
+        Ok(file)
     }
 
     /// The directory that has, or shall have, the last name of `rest`.
@@ -210,38 +266,70 @@ impl Mount {
             self.check_place(&status_of(&dir)?)?;
             Some(dir)
         };
-        Ok(Parent { opened, mount: self, name: OsStr::from_bytes(name) })
+        Ok(Parent {
+            opened,
+            mount: self,
+            name: OsStr::from_bytes(name),
+        })
     }
 
     fn check_place(&self, status: &Statx) -> Result<()> {
         if place_of(status) == self.place || self.permissions.contains(Permissions::CROSS) {
             return Ok(());
         }
-        Err(Error { kind: Kind::Denied, errno: Errno::XDEV.raw_os_error() })
+        Err(Error {
+            kind: Kind::Denied,
+            errno: Errno::XDEV.raw_os_error(),
+        })
     }
 }
 
-impl Node {
-    /// Opens this very file, whatever has its name by now. Only regular files and directories open.
+impl Node<'_> {
+    /// Opens it. Only regular files and directories open.
     pub fn open(&self, flags: OFlags) -> Result<File> {
-        match FileKind::of_mode(self.status.stx_mode) {
-            FileKind::File | FileKind::Directory => {}
-            FileKind::Symlink => return Err(Error::from(Errno::LOOP)),
-            FileKind::Other => return Err(Error::denied(Errno::ACCESS)),
-        }
-        // NONBLOCK: a lease that another process holds answers EWOULDBLOCK, open(2).
+        check_opens(FileKind::of(&self.status))?;
+        // NONBLOCK: a FIFO swapped in does not wait, nor does a lease of another process, open(2).
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        Ok(rustix::fs::open(self_fd(&self.file), flags, Mode::empty())?.into())
-    }
-
-    /// Sets permission bits; the set-id bits and the sticky bit are the host's.
-    pub fn set_mode(&self, mode: u32) -> Result<()> {
-        match FileKind::of_mode(self.status.stx_mode) {
-            FileKind::File | FileKind::Directory => {}
-            _ => return Err(Error::denied(Errno::ACCESS)),
+        match &self.place {
+            Place::Held(file) => Ok(rustix::fs::open(self_fd(file), flags, Mode::empty())?.into()),
+            Place::Named(parent) => {
+                let options = options_of(flags);
+                Ok(parent.dir().open_with(parent.name, &options)?.into_std())
+            }
         }
-        Ok(rustix::fs::chmod(self_fd(&self.file), Mode::from_raw_mode(mode & 0o777))?)
     }
+}
+
+/// Refuses kinds that are never opened.
+fn check_opens(kind: FileKind) -> Result<()> {
+    match kind {
+        FileKind::File | FileKind::Directory => Ok(()),
+        FileKind::Symlink => Err(Error::from(Errno::LOOP)),
+        FileKind::Other => Err(Error::denied(Errno::ACCESS)),
+    }
+}
+
+/// The flags of open(2) in the words of cap-std, not following symlinks.
+fn options_of(flags: OFlags) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let appends = flags.contains(OFlags::APPEND);
+    options
+        .read(!flags.contains(OFlags::WRONLY))
+        .append(appends);
+    options.write(flags.intersects(OFlags::WRONLY | OFlags::RDWR) && !appends);
+    options
+        .follow(FollowSymlinks::No)
+        .custom_flags(flags.bits() as i32);
+    options
+}
+
+/// Sets the permission bits of a held file; the set-id bits and the sticky bit are the host's.
+pub fn set_mode(held: &File, mode: u32) -> Result<()> {
+    check_opens(FileKind::of(&status_of(held)?))?;
+    Ok(rustix::fs::chmod(
+        self_fd(held),
+        Mode::from_raw_mode(mode & 0o777),
+    )?)
 }
 
 impl Parent<'_> {
@@ -266,10 +354,22 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    pub fn new(file: File, kind: FileKind, mount: &Arc<Mount>) -> Result<OpenFile> {
-        let counted = kind == FileKind::File && mount.permissions.intersects(Permissions::CHANGE);
-        let inode = counted.then(|| mount.ledger.opened(&file)).transpose()?;
-        Ok(OpenFile { file, kind, mount: mount.clone(), inode })
+    /// Checks that what was opened is a regular file or directory of this mount, and notes it.
+    pub fn new(file: File, mount: &Arc<Mount>) -> Result<OpenFile> {
+        let (status, inode) = if mount.permissions.intersects(Permissions::CHANGE) {
+            mount.ledger.opened(&file)?
+        } else {
+            (status_of(&file)?, None)
+        };
+        let open = OpenFile {
+            file,
+            kind: FileKind::of(&status),
+            mount: mount.clone(),
+            inode,
+        };
+        check_opens(open.kind)?;
+        mount.check_place(&status)?;
+        Ok(open)
     }
 }
 

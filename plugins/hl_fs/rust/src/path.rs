@@ -10,7 +10,8 @@ const RESERVED: [&[u8]; 10] = [
 
 /// Whether `path` is `directory` or lies beneath it.
 fn within(path: &[u8], directory: &[u8]) -> bool {
-    path.strip_prefix(directory).is_some_and(|rest| rest.first().map_or(true, |byte| *byte == b'/'))
+    path.strip_prefix(directory)
+        .is_some_and(|rest| rest.first().map_or(true, |byte| *byte == b'/'))
 }
 
 /// The mount that `path` belongs to: the longest guest path it lies within.
@@ -25,7 +26,9 @@ pub fn check_mount_point(guest: &[u8]) -> Result<()> {
     let plain = guest.len() > 1
         && guest[0] == b'/'
         && !guest.contains(&0)
-        && guest[1..].split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+        && guest[1..]
+            .split(|byte| *byte == b'/')
+            .all(|name| !matches!(name, b"" | b"." | b".."));
     if !plain || RESERVED.iter().any(|reserved| within(guest, reserved)) {
         return Err(Error::invalid(Errno::INVAL));
     }
@@ -51,7 +54,10 @@ pub fn resolve(
     }
     let mut plain = Vec::with_capacity(path.len() + 1);
     let mut depth = 0;
-    for name in path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
+    for name in path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !matches!(*name, b"" | b"."))
+    {
         let at_root = |index: usize| mounts[index].as_ref() == plain;
         if name == b".." && mount_of(&plain, mounts).map_or(true, at_root) {
             plain.truncate(plain.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
@@ -65,13 +71,15 @@ pub fn resolve(
         return Err(Error::limit(Errno::NAMETOOLONG));
     }
     let index = mount_of(&plain, mounts).ok_or(Error::from(Errno::NOENT))?;
-    let rest = plain.split_off(mounts[index].as_ref().len());
-    if rest.is_empty() {
+    let start = mounts[index].as_ref().len() + 1;
+    if start > plain.len() {
         return Ok((index, b".".to_vec()));
     }
-    let ends_as_directory = path.ends_with(b"/") || path.ends_with(b"/.");
-    let tail: &[u8] = if ends_as_directory { b"/" } else { b"" };
-    Ok((index, [&rest[1..], tail].concat()))
+    if path.ends_with(b"/") || path.ends_with(b"/.") {
+        plain.push(b'/');
+    }
+    plain.drain(..start);
+    Ok((index, plain))
 }
 
 /// Splits a path beneath a mount into its parent ("" for the mount) and the last name.
@@ -133,7 +141,16 @@ mod tests {
 
     #[test]
     fn system_paths_are_no_mount_points() {
-        for guest in ["/", "", "data", "/usr", "/usr/local/data", "/a/../usr", "/a//b", "/a/"] {
+        for guest in [
+            "/",
+            "",
+            "data",
+            "/usr",
+            "/usr/local/data",
+            "/a/../usr",
+            "/a//b",
+            "/a/",
+        ] {
             assert!(check_mount_point(guest.as_bytes()).is_err(), "{guest}");
         }
         assert!(check_mount_point(b"/usrdata").is_ok());

@@ -9,14 +9,12 @@ use std::path::{Path, PathBuf};
 /// Visits every entry beneath `dir`, not deeper than `depth` levels and not following symlinks.
 /// `visit` says whether to go into a directory. What vanishes or may not be read is left out: the
 /// guest cannot grow it either.
-pub fn walk(
-    dir: &Dir,
-    depth: u64,
-    visit: &mut dyn FnMut(&Metadata, u64) -> bool,
-) -> Result<()> {
+pub fn walk(dir: &Dir, depth: u64, visit: &mut dyn FnMut(&Metadata, u64) -> bool) -> Result<()> {
     for entry in dir.entries()? {
         let entry = entry?;
-        let Some(status) = present(entry.metadata())? else { continue };
+        let Some(status) = present(entry.metadata())? else {
+            continue;
+        };
         if visit(&status, depth) && status.is_dir() && depth > 0 {
             if let Some(child) = present(entry.open_dir())? {
                 walk(&child, depth - 1, visit)?;
@@ -69,7 +67,10 @@ fn with_status(entry: std::io::Result<DirEntry>) -> Result<(DirEntry, Metadata)>
 fn open_up(dir: &Dir, entry: &DirEntry, status: &Metadata) -> Result<bool> {
     let closed = status.mode() & 0o700 != 0o700 && (status.is_dir() || status.mode() & 0o400 == 0);
     if closed {
-        dir.set_permissions(entry.file_name(), Permissions::from_mode(status.mode() | 0o700))?;
+        dir.set_permissions(
+            entry.file_name(),
+            Permissions::from_mode(status.mode() | 0o700),
+        )?;
     }
     Ok(closed)
 }
@@ -117,7 +118,9 @@ impl Copy {
                 return Ok(());
             }
         }
-        self.names.entry(status.ino()).or_insert_with(|| path.clone());
+        self.names
+            .entry(status.ino())
+            .or_insert_with(|| path.clone());
         if status.is_dir() {
             to.create_dir(&name)?;
             let child = to.open_dir(&name)?;
@@ -125,7 +128,10 @@ impl Copy {
             return dress(to.open(&name)?, status);
         }
         let target = to.create(&name)?;
-        std::io::copy(&mut entry.open()?.into_std(), &mut target.try_clone()?.into_std())?;
+        std::io::copy(
+            &mut entry.open()?.into_std(),
+            &mut target.try_clone()?.into_std(),
+        )?;
         dress(target, status)
     }
 }
@@ -141,5 +147,8 @@ fn dress(copy: impl AsFd, status: &Metadata) -> Result<()> {
         last_modification: time(status.mtime(), status.mtime_nsec()),
     };
     rustix::fs::futimens(&copy, &times)?;
-    Ok(rustix::fs::fchmod(copy, rustix::fs::Mode::from_raw_mode(status.mode() & 0o7777))?)
+    Ok(rustix::fs::fchmod(
+        copy,
+        rustix::fs::Mode::from_raw_mode(status.mode() & 0o7777),
+    )?)
 }

@@ -19,7 +19,7 @@ ffi.set_source(
     include_dirs=["rust/include"],
     extra_objects=["build/rust/release/libhl_fs.a"],
     # The Rust standard library stays inside: another such library in the process has its own.
-    extra_link_args=["-Wl,--exclude-libs,ALL", "-Wl,--gc-sections"],
+    extra_link_args=["-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,--strip-all"],
     libraries=["gcc_s", "pthread", "dl", "m"],
     py_limited_api=True,
 )

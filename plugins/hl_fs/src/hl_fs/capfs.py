@@ -1,8 +1,8 @@
 """The file system for Python programs: `CapFs`, over the C interface of the Rust crate.
 
-Paths are absolute and as a guest sees them: str (with surrogateescape, as `os.fsdecode` makes them),
-bytes or os.PathLike. Every operation raises OSError with the errno a system call would give, most
-often as the subclass that Python has for it; a path that leads out of its mount raises EscapeError.
+Paths are absolute and as a guest sees them: str (as `os.fsdecode` makes them), bytes or
+os.PathLike. Every operation raises OSError with the errno a system call would give, most often as
+the subclass that Python has for it; a path that leads out of its mount raises EscapeError.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import enum
 import errno
 import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from types import TracebackType
@@ -40,6 +41,14 @@ Kind: TypeAlias = Literal["file", "directory", "symlink", "other"]
 KINDS: tuple[Kind, ...] = ("other", "file", "directory", "symlink", "other")
 _STATUS = struct.Struct("=IIQQQQQqqq")
 _ENTRY = struct.Struct("<QBH")
+_NAMES = (sys.getfilesystemencoding(), "surrogateescape")
+_NEW_STATUS = ffi.typeof("hl_fs_status *")
+_NEW_KIND = ffi.typeof("uint32_t *")
+_NEW_BYTES = ffi.typeof("uint8_t[]")
+_uninitialized = ffi.new_allocator(should_clear_after_alloc=False)
+_NULL = ffi.NULL
+# Looked up once: together with the work of the host these are a good part of a small file's time.
+_open, _read, _close = lib.hl_fs_open, lib.hl_fs_read, lib.hl_fs_close
 _UNLIMITED = 2**64 - 1
 _KEEP_TIME = -(2**63)
 _LIST_BYTES = 64 << 10
@@ -242,9 +251,11 @@ class CapFs:
             lib.hl_fs_close_all(fs)
 
     def _at(self, function: Any, path: AnyPath, *rest: Any) -> int:
-        data = os.fsencode(path)
+        data = path.encode(*_NAMES) if type(path) is str else os.fsencode(path)
         code: int = function(self._fs, data, len(data), *rest)
-        return _check(code, path)
+        if code < 0:
+            _raise(code, path)
+        return code
 
     # ---- handles ---------------------------------------------------------------------------------
 
@@ -253,35 +264,44 @@ class CapFs:
 
         `mode` holds permission bits for a file that is made; the umask applies.
         """
-        return self.open_kind(path, flags, mode)[0]
+        data = path.encode(*_NAMES) if type(path) is str else os.fsencode(path)
+        handle: int = _open(self._fs, data, len(data), flags, mode, _NULL)
+        if handle < 0:
+            _raise(handle, path)
+        return handle
 
     def open_kind(
         self, path: AnyPath, flags: OpenFlag | int, mode: int = 0o666
     ) -> tuple[int, Kind]:
         """The same, with the kind of what was opened."""
-        kind = ffi.new("uint32_t *")
-        handle = self._at(lib.hl_fs_open, path, int(flags), mode, kind)
+        kind = ffi.new(_NEW_KIND)
+        handle = self._at(lib.hl_fs_open, path, flags, mode, kind)
         return handle, KINDS[kind[0]]
 
     def close_handle(self, handle: int) -> None:
         """Close a handle."""
-        _check(lib.hl_fs_close(self._fs, handle))
+        code = _close(self._fs, handle)
+        if code < 0:
+            _raise(code, None)
 
     def read(self, handle: int, size: int, offset: int | None = None) -> bytes:
         """Up to `size` bytes from `offset`, or from the position, which moves; b"" at the end."""
-        buffer = ffi.new("uint8_t[]", size)
-        got = self.read_into(handle, ffi.buffer(buffer), offset)
-        return bytes(ffi.buffer(buffer, got))
+        data = _uninitialized(_NEW_BYTES, size)
+        at = -1 if offset is None else offset
+        got = _read(self._fs, handle, data, size, at)
+        if got < 0:
+            _raise(got, None)
+        return ffi.buffer(data, got)[:]  # type: ignore[no-any-return]
 
     def read_into(self, handle: int, buffer: Buffer, offset: int | None = None) -> int:
         """Read straight into `buffer` and return the number of bytes."""
-        data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        data = ffi.from_buffer(_NEW_BYTES, buffer, require_writable=True)
         at = -1 if offset is None else offset
-        return _check(lib.hl_fs_read(self._fs, handle, data, len(data), at))
+        return _check(_read(self._fs, handle, data, len(data), at))
 
     def write(self, handle: int, data: Buffer, offset: int | None = None) -> int:
         """Write at `offset`, at the position or at the end; return the number of bytes written."""
-        view = ffi.from_buffer("uint8_t[]", data)
+        view = ffi.from_buffer(_NEW_BYTES, data)
         at = -1 if offset is None else offset
         return _check(lib.hl_fs_write(self._fs, handle, view, len(view), at))
 
@@ -299,13 +319,13 @@ class CapFs:
 
     def fstat(self, handle: int) -> Status:
         """What stat(2) tells of an open file."""
-        status = ffi.new("hl_fs_status *")
+        status = ffi.new(_NEW_STATUS)
         _check(lib.hl_fs_fstat(self._fs, handle, status))
         return _status(status)
 
     def list_into(self, handle: int, cursor: int, limit: int, buffer: Buffer) -> Listing:
         """Put entries of an open directory into `buffer`, as rust/include/hl_fs.h lays them out."""
-        data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        data = ffi.from_buffer(_NEW_BYTES, buffer, require_writable=True)
         listing = ffi.new("hl_fs_listing *")
         _check(lib.hl_fs_list(self._fs, handle, cursor, limit, data, len(data), listing))
         return Listing(listing.count, listing.bytes, None if listing.end else listing.cursor)
@@ -313,8 +333,8 @@ class CapFs:
     # ---- paths -----------------------------------------------------------------------------------
 
     def stat(self, path: AnyPath, *, follow: bool = True) -> Status:
-        """Tell what stat(2), or without `follow` lstat(2), tells."""
-        status = ffi.new("hl_fs_status *")
+        """What a path leads to; without `follow`, of a symlink itself."""
+        status = ffi.new(_NEW_STATUS)
         self._at(lib.hl_fs_stat, path, follow, status)
         return _status(status)
 
@@ -325,8 +345,8 @@ class CapFs:
             buffer = bytearray(_LIST_BYTES)
             cursor: int | None = 0
             while cursor is not None:
-                entries, _, cursor = self.list_into(handle, cursor, _LIST_BYTES, buffer)
-                yield from _unpack(buffer, entries)
+                _, size, cursor = self.list_into(handle, cursor, _LIST_BYTES, buffer)
+                yield from _unpack(bytes(buffer[:size]))
         finally:
             self.close_handle(handle)
 
@@ -359,7 +379,7 @@ class CapFs:
 
     def readlink(self, path: AnyPath) -> bytes:
         """The target of a symlink; an absolute one is a host path, and an EscapeError."""
-        target = ffi.new("uint8_t[]", 4096)
+        target = ffi.new(_NEW_BYTES, 4096)
         return bytes(ffi.buffer(target, self._at(lib.hl_fs_readlink, path, target, len(target))))
 
     def chmod(self, path: AnyPath, mode: int) -> None:
@@ -408,17 +428,17 @@ class CapFs:
         _check(lib.hl_fs_restore(self._fs, pointer))
 
 
-def _unpack(buffer: bytearray, count: int) -> Iterator[Entry]:
-    place = 0
-    for _ in range(count):
-        inode, kind, length = _ENTRY.unpack_from(buffer, place)
-        place += _ENTRY.size + length
-        yield Entry(os.fsdecode(bytes(buffer[place - length : place])), KINDS[kind], inode)
+def _unpack(page: bytes) -> Iterator[Entry]:
+    place, end, unpack = 0, len(page), _ENTRY.unpack_from
+    while place < end:
+        inode, kind, length = unpack(page, place)
+        name, place = place + 11, place + 11 + length
+        yield Entry(page[name:place].decode(*_NAMES), KINDS[kind], inode)
 
 
 def _status(status: Any) -> Status:
-    kind, *rest = _STATUS.unpack(ffi.buffer(status))
-    return Status(KINDS[kind], *rest)
+    fields = _STATUS.unpack(ffi.buffer(status))
+    return tuple.__new__(Status, (KINDS[fields[0]], *fields[1:]))
 
 
 def _mount_table(mounts: list[Mount]) -> tuple[Any, list[Any]]:
@@ -428,7 +448,7 @@ def _mount_table(mounts: list[Mount]) -> tuple[Any, list[Any]]:
         host = b"" if mount.host is None else os.fsencode(mount.host)
         guest = os.fsencode(mount.guest)
         rights = Permission.of(mount.mode) if mount.permissions is None else mount.permissions
-        keep += [ffi.from_buffer("uint8_t[]", host), ffi.from_buffer("uint8_t[]", guest)]
+        keep += [ffi.from_buffer(_NEW_BYTES, host), ffi.from_buffer(_NEW_BYTES, guest)]
         row.host, row.host_size = keep[-2], len(host)
         row.guest, row.guest_size = keep[-1], len(guest)
         row.permissions, row.ephemeral = int(rights), mount.mode == "ephemeral"
@@ -439,7 +459,7 @@ def _raise_mount(code: int, mount: Mount) -> None:
     if -code >> 16 == lib.HL_FS_INVALID:
         raise ValueError(
             f"cannot mount {mount.host!r} at {mount.guest!r}: the guest path must be absolute,"
-            " plain, used once and away from the guest's system, and a mount that is not ephemeral needs a"
-            " host directory that is not a procfs"
+            " plain, used once and away from the guest's system, and a mount that is not"
+            " ephemeral needs a host directory that is not a procfs"
         )
     _raise(code, mount.host)
