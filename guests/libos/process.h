@@ -105,7 +105,8 @@ void task_preempt(void);
 void tasks_end_others(void);
 int64_t task_cpu_ns(const struct task *task);
 int64_t process_cpu_ns(void);
-/* Size of an xsave area; saves to and restores from one, 64-byte aligned. */
+/* Components and size of an xsave area; saves to and restores from one, 64-byte aligned. */
+extern uint64_t vectors_features;
 extern size_t vectors_size;
 void vectors_save(void *area);
 void vectors_restore(const void *area);

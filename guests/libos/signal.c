@@ -61,7 +61,7 @@ void signal_send(struct task *task, int number, const siginfo_t *details) {
         process_details[number - 1] = *details;
     process_pending |= bit;
     /* One that can take it at once goes first. */
-    if (!(current->signals.blocked & bit))
+    if (current->state == TASK_RUNNABLE && !(current->signals.blocked & bit))
         return;
     for (struct task *other = all_tasks; other && !notify(other);)
         other = other->next;

@@ -29,12 +29,6 @@ static bool on_stack(const stack_t *stack, uint64_t address) {
     return address > start && address - start <= stack->ss_size;
 }
 
-static uint64_t enabled_features(void) {
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (uint64_t)high << 32 | low;
-}
-
 /* asm/sigcontext.h: how user space recognizes an xsave area and its size. */
 static void save_vectors(uint8_t *area) {
     memset(area + LEGACY_SIZE, 0, HEADER_SIZE);
@@ -42,7 +36,7 @@ static void save_vectors(uint8_t *area) {
     *(struct _fpx_sw_bytes *)(area + SOFTWARE_OFFSET) = (struct _fpx_sw_bytes){
         .magic1 = FP_XSTATE_MAGIC1,
         .extended_size = (uint32_t)(vectors_size + FP_XSTATE_MAGIC2_SIZE),
-        .xfeatures = enabled_features(),
+        .xfeatures = vectors_features,
         .xstate_size = (uint32_t)vectors_size,
     };
     *(uint32_t *)(area + vectors_size) = FP_XSTATE_MAGIC2;

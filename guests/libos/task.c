@@ -11,6 +11,7 @@ struct task *current;
 struct task *all_tasks;
 uint64_t kernel_stack;
 size_t vectors_size;
+uint64_t vectors_features;
 
 static struct task first_task = {.id = PROCESS_ID, .name = "main"};
 static struct task *run_first, *run_last; /* runnable, but for the current one */
@@ -23,13 +24,32 @@ static struct task *graveyard;  /* ended, but for freeing what they stood on */
 
 /* ---- vector registers ------------------------------------------------------------------------ */
 #define CPUID_XSAVE 0xd
+#define XSAVE_LEGACY_SIZE 576
+/* x87, SSE, AVX, AVX-512. Where ring 3 runs on the host's own XCR0 there may be more, such as PKRU,
+ * which is the host's and must not be touched. */
+#define XSAVE_FEATURES 0xe7
+
+/* Intel SDM vol. 1, 13.4: a component's offset and size come from CPUID. */
+static void vectors_init(void) {
+    uint32_t leaf[4], low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    vectors_features = low & XSAVE_FEATURES;
+    vectors_size = XSAVE_LEGACY_SIZE;
+    unsigned last = 63 - (unsigned)__builtin_clzl(vectors_features);
+    if (last < 2)
+        return;
+    cpuid(CPUID_XSAVE, last, leaf);
+    vectors_size = leaf[0] + leaf[1];
+}
 
 void vectors_save(void *area) {
-    __asm__ volatile("xsave64 (%0)" : : "r"(area), "a"(-1), "d"(-1) : "memory");
+    uint32_t low = (uint32_t)vectors_features, high = (uint32_t)(vectors_features >> 32);
+    __asm__ volatile("xsave64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
 }
 
 void vectors_restore(const void *area) {
-    __asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(-1), "d"(-1) : "memory");
+    uint32_t low = (uint32_t)vectors_features, high = (uint32_t)(vectors_features >> 32);
+    __asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
 }
 
 /* ---- making and finding ---------------------------------------------------------------------- */
@@ -69,9 +89,7 @@ static bool task_init(struct task *task) {
 }
 
 void tasks_init(void) {
-    uint32_t leaf[4];
-    cpuid(CPUID_XSAVE, 0, leaf);
-    vectors_size = leaf[1];
+    vectors_init();
     if (!task_init(&first_task)) {
         console_message("library OS: too little memory\n");
         guest_exit(127);
