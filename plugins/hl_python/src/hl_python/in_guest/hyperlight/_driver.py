@@ -14,9 +14,10 @@ import io
 import json
 import linecache
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -31,6 +32,7 @@ _USUAL = (
 )
 _DESCRIPTORS = "--descriptors"
 _WARM_UP_ROUNDS = 32
+_NO_KEYWORDS: Mapping[str, Any] = {}
 _FAILED = -32000
 _METHOD_NOT_FOUND = -32601
 _INTERNAL_ERROR = -32603
@@ -38,6 +40,7 @@ _INTERNAL_ERROR = -32603
 _INTERRUPTED = 130
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_MANY_DIGITS = re.compile(r"\d{19}")
 _scan: Callable[[str, int], tuple[dict[str, Any], int]]
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -101,8 +104,8 @@ class Server:
         self,
         identifier: int,
         function: str,
-        args: list[Any],
-        kwargs: dict[str, Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = _NO_KEYWORDS,
         *,
         reseed: bool = False,
     ) -> bytes:
@@ -113,10 +116,14 @@ class Server:
             message = f"the guest has no function {function!r}: an earlier run must define it"
             return _error(identifier, _FAILED, message, {"type": "NameError", "traceback": ""})
         try:
-            value = _encode(self.names[function](*args, **kwargs)).encode()
+            value = self.names[function](*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller
             return _failure(identifier, error)
-        return b'{"jsonrpc":"2.0","id":%d,"result":{"value":%b}}' % (identifier, value)
+        try:
+            text = _wire_text(value)
+        except Exception as error:  # noqa: BLE001 - objects of the program, with hooks of their own
+            return _failure(identifier, error, f"the value of {function!r} is not JSON: {error}")
+        return b'{"jsonrpc":"2.0","id":%d,"result":{"value":%b}}' % (identifier, text)
 
     def forget(self) -> None:
         """Forget the runs so far, except for what they have defined."""
@@ -130,29 +137,54 @@ def _exit_status(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    print(code, file=sys.stderr)  # noqa: T201 - what sys.exit() does with a text
+    with contextlib.suppress(Exception):  # the program may have closed its stderr
+        print(code, file=sys.stderr)  # noqa: T201 - what sys.exit() does with a text
     return 1
 
 
 def _report(error: BaseException) -> None:
     """Show an exception as the interpreter would, without the driver's frame."""
     own = error.__traceback__
-    sys.excepthook(type(error), error, own.tb_next if own else None)
+    trace = own.tb_next if own else None
+    try:
+        sys.excepthook(type(error), error, trace)
+    except BaseException as failure:  # noqa: BLE001 - a hook of the program's, or its own stderr
+        with contextlib.suppress(Exception):
+            sys.stderr.write("Error in sys.excepthook:\n")
+            _print_exception(type(failure), failure, failure.__traceback__)
+            sys.stderr.write("\nOriginal exception was:\n")
+            _print_exception(type(error), error, trace)
 
 
 def _print_exception(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None, /
 ) -> None:
     """Like sys.__excepthook__, which reads source lines from files only."""
-    if sys.stderr is not None:
-        sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
+    sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
 
 
-def _failure(identifier: int, error: BaseException) -> bytes:
+def _failure(identifier: int, error: BaseException, message: str | None = None) -> bytes:
+    """The response for an exception; with a `message` of our own, its traceback says nothing."""
     own = error.__traceback__
-    lines = traceback.format_exception(type(error), error, own.tb_next if own else None)
+    shown = own.tb_next if own and message is None else None
+    lines = traceback.format_exception(type(error), error, shown)
     data = {"type": type(error).__name__, "traceback": "".join(lines)}
-    return _error(identifier, _FAILED, str(error), data)
+    return _error(identifier, _FAILED, str(error) if message is None else message, data)
+
+
+def _wire_text(value: object) -> bytes:
+    """The value as JSON that the host accepts, whose numbers have 64 bits."""
+    text = _encode(value)
+    if _MANY_DIGITS.search(text):
+        json.loads(text, parse_int=_checked_integer)
+    return text.encode()
+
+
+def _checked_integer(digits: str) -> int:
+    number = int(digits)
+    if not -(1 << 63) <= number < 1 << 64:
+        raise OverflowError("an integer of more than 64 bits")
+    return number
 
 
 def _error(identifier: int, code: int, message: str, data: dict[str, str]) -> bytes:
@@ -162,31 +194,33 @@ def _error(identifier: int, code: int, message: str, data: dict[str, str]) -> by
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
         with contextlib.suppress(Exception):  # closed or replaced by the program: its own affair
-            stream.flush()
+            getattr(sys, name).flush()
 
 
 def serve(server: Server, receiver: Receiver) -> None:
     """Answer requests until there are no more. Reading one parks the guest."""
-    while True:
-        try:
-            text, _ = receiver.receive()
-        except EOFError:
-            return
+    text = receiver.receive()[0]
+    while text:
         reply = server.answer(text)
         try:
-            os.write(receiver.descriptor, frame(reply))
+            text = _exchange(receiver, reply)
         except OSError as error:
-            if error.errno != errno.EMSGSIZE:
+            if error.errno not in (errno.EMSGSIZE, errno.ENOMEM):
                 raise
-            identifier = _scan(text, 0)[0]["id"]
-            os.write(receiver.descriptor, frame(_too_large(identifier, len(reply))))
+            text = _exchange(receiver, _too_large(text, len(reply)))
 
 
-def _too_large(identifier: int, size: int) -> bytes:
+def _exchange(receiver: Receiver, reply: bytes) -> str:
+    os.write(receiver.descriptor, frame(reply))
+    return receiver.receive()[0]
+
+
+def _too_large(text: str, size: int) -> bytes:
     message = f"the value is too large for a reply: {size} bytes of JSON"
-    return _error(identifier, _FAILED, message, {"type": "OverflowError", "traceback": ""})
+    data = {"type": "OverflowError", "traceback": ""}
+    return _error(_scan(text, 0)[0]["id"], _FAILED, message, data)
 
 
 def _warm_up(server: Server) -> None:
