@@ -7,11 +7,13 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # pip: no wish for news, no questions.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# setuptools warns that packages installed in place are in place.
+INSTALL = PYTHONWARNINGS=ignore $(BIN)/pip install -q
 
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 # Everything a package is built from, but its modules, which an editable installation uses in place.
 sources = $(shell find $(1) \( -name build -o -name target -o -name tests -o -name '.*' \) -prune \
-	-o -type f \( -name '*.[chS]' -o -name '*.lds' -o -name '*.def' -o -name '*.rs' \
+	-o -type f \( -name '*.[chS]' -o -name '*.lds' -o -name '*.version' -o -name '*.def' -o -name '*.rs' \
 	-o -name '*.toml' -o -name 'Cargo.lock' -o -name Makefile -o -name 'build_*.py' \) -print)
 TYPED = hyperlight_core tests vmm_c benchmarks examples/states examples/demo/demo.py setup.py \
 	noxfile.py $(PLUGINS)
@@ -44,14 +46,15 @@ $(STAMPS)/venv: pyproject.toml | prerequisites
 
 $(STAMPS)/core: $(STAMPS)/venv setup.py $(call sources,vmm_c guests)
 	@echo 'Building hyperlight-core'
-	@$(BIN)/pip install -q -e '.[cli]'
+	@$(INSTALL) -e '.[cli]'
 	@touch $@
 
 # Reads the plugin's own files, so this second expansion needs the stem.
 .SECONDEXPANSION:
-$(STAMPS)/%: $(STAMPS)/core plugins/%/pyproject.toml $$(call sources,plugins/$$*)
+$(STAMPS)/%: $(STAMPS)/venv plugins/%/pyproject.toml $$(call sources,plugins/$$*) \
+		| $(STAMPS)/core
 	@echo 'Building $*'
-	@$(BIN)/pip install -q -e plugins/$*
+	@$(INSTALL) -e plugins/$* --group plugins/$*/pyproject.toml:test
 	@touch $@
 
 # ---- demonstrating and measuring -------------------------------------------------------------------
