@@ -120,7 +120,8 @@ def find_guest(
     """The guest of that name, or of that path if it is a Path or has a slash in it.
 
     Args:
-        name: of an installed guest, or the path of a native one, or a guest made ready before.
+        name: of an installed guest, or the path of a native one, or a guest made ready before. An
+            installed guest is looked at once in a process for the same options.
         options: the configuration of an installed guest.
         progress: told how far its preparation is.
 
@@ -135,13 +136,24 @@ def find_guest(
         if options:
             raise ConfigurationError("a native guest takes no options")
         return native_guest(Path(name))
+    key = (name, repr(sorted((options or {}).items())))
+    known = _prepared.get(key)
+    if known is None or not (known.image and known.image.exists()):
+        known = _prepared[key] = _provider(name, options or {}).prepare(progress)
+    return known
+
+
+#: What was prepared in this process: looking through an installation takes tens of milliseconds.
+_prepared: dict[tuple[str, str], GuestImage] = {}
+
+
+def _provider(name: str, options: Mapping[str, Any]) -> GuestProvider:
     points = importlib_metadata.entry_points(group=GUESTS_GROUP, name=name)
     if not points:
         raise PluginNotInstalledError(
             f"guest {name!r} is not installed: pip install hl-{name}, or give the path of an ELF"
         )
-    point = next(iter(points))
-    return _configured(point, options or {}).prepare(progress)
+    return _configured(next(iter(points)), options)
 
 
 def _configured(point: importlib_metadata.EntryPoint, options: Mapping[str, Any]) -> GuestProvider:
