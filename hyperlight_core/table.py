@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import re
@@ -126,8 +125,10 @@ class _Call:
     def release(self) -> None:
         """Invalidate the views the handler was given, unless something still holds on to them."""
         for view in (self._attachment, self._handed):
-            with contextlib.suppress(BufferError):
+            try:
                 view.release()
+            except BufferError:
+                _log.warning("a handler keeps a view of guest memory")
 
 
 class _InternalError(HostFunctionError):
