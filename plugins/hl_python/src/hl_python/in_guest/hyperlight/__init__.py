@@ -77,7 +77,7 @@ class _Function:
 
 
 def _member(path: str, name: str) -> _Function:
-    if name.startswith("__"):  # what Python itself looks for
+    if name.startswith("_"):  # what Python itself looks for, and modules of this package
         raise AttributeError(name)
     return _Function(path)
 

@@ -23,23 +23,23 @@ def frame(json: bytes, attachment: bytes = b"") -> bytes:
     return b"".join((header, json, attachment))
 
 
+def _memory(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class Receiver:
     """Reads frames from a descriptor into one buffer that is never given back."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._buffer = mmap.mmap(-1, _BUFFER_SIZE)
+        self._buffer = _memory(_BUFFER_SIZE)
         self._parts = (self._buffer,)
 
     def receive(self) -> tuple[str, bytes]:
-        """The JSON text and the attachment of the next frame.
-
-        Raises:
-            EOFError: there will be no further frame.
-        """
+        """The JSON text and the attachment of the next frame; an empty text if there is none."""
         have = os.readv(self.descriptor, self._parts)
         if have < _SIZE:
-            raise EOFError("the host closed the connection")
+            return "", b""
         _, json_size, offset, size = HEADER.unpack_from(self._buffer)
         end = max(_SIZE + json_size, offset + size if size else 0)
         if have < end:
@@ -49,10 +49,12 @@ class Receiver:
 
     def _read_rest(self, have: int, end: int) -> None:
         if end > len(self._buffer):
-            self._buffer.resize(end)
+            larger = _memory(end)
+            larger[:have] = self._buffer[:have]
+            self._buffer, self._parts = larger, (larger,)
         while have < end:
             with memoryview(self._buffer) as view, view[have:end] as rest:
                 count = os.readv(self.descriptor, (rest,))
             if not count:
-                raise EOFError("the host closed the connection within a frame")
+                raise EOFError("a frame is cut short")
             have += count
