@@ -128,9 +128,12 @@ class Guest:
         os.write(self._killer, b"x")
 
     def close(self) -> None:
-        self.plugin.closed()
-        os.close(self.wake_fd)
-        os.close(self._killer)
+        """Close it, once."""
+        if self.wake_fd >= 0:
+            self.plugin.closed()
+            os.close(self.wake_fd)
+            os.close(self._killer)
+            self.wake_fd = -1
 
 
 @pytest.fixture
@@ -226,6 +229,7 @@ class DnsStub:
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str], list[list[str]]] = {}
         self.queries: list[str] = []
+        self.default: dict[str, list[str]] = {}  # by kind, for every other name
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.server = f"127.0.0.1:{self._socket.getsockname()[1]}"
@@ -235,6 +239,10 @@ class DnsStub:
     def answer(self, name: str, *answers: list[str], kind: str = "A") -> None:
         """Give these lists of addresses one after another; the last one for ever."""
         self._answers[name, kind] = list(answers)
+
+    def current(self, name: str, kind: str = "A") -> list[str]:
+        """What the next query gets."""
+        return self._answers.get((name, kind), [[]])[0]
 
     def _run(self) -> None:
         while True:
@@ -249,14 +257,12 @@ class DnsStub:
         kind = dns.rdatatype.to_text(question.rdtype)
         self.queries.append(f"{name} {kind}")
         response = dns.message.make_response(query)
-        answers = self._answers.get((name, kind))
-        if answers:
-            addresses = answers.pop(0) if len(answers) > 1 else answers[0]
-            if addresses:
-                response.answer.append(
-                    dns.rrset.from_text(question.name, 0, "IN", kind, *addresses)
-                )
-        elif not any(known == name for known, _ in self._answers):
+        answers = self._answers.get((name, kind)) or [self.default.get(kind, [])]
+        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        if addresses:
+            rrset = dns.rrset.from_text(question.name, 0, "IN", kind, *addresses)
+            response.answer.append(rrset)
+        elif not self.default and not any(known == name for known, _ in self._answers):
             response.set_rcode(dns.rcode.NXDOMAIN)
         return response
 

@@ -89,7 +89,7 @@ class Policy:
         for rule in self._for_request(method, url):
             if _leads_to(rule, address):
                 return Decision(True, "request", target, str(rule), "granted", str(address))
-            needed = needed or f"{rule} via {ipaddress.ip_network(address)}"
+            needed = needed or _naming(rule, address)
         if needed and (plain := self._plain_rule("tcp", address, url.port)):
             return Decision(True, "request", target, str(plain), "granted", str(address))
         return Decision(False, "request", target, needed, "special address", str(address))
@@ -116,7 +116,7 @@ class Policy:
         for rule in self._allow:
             if rule.whole_origin and rule.holds(address):
                 return Decision(True, "resolve", name, str(rule), "granted", str(address))
-        needed = f"{rules[0]} via {ipaddress.ip_network(address)}" if rules else f"https://{name}"
+        needed = _naming(rules[0], address) if rules else f"https://{name}"
         return Decision(False, "resolve", name, needed, "special address", str(address))
 
     def socket(
@@ -206,6 +206,12 @@ def _denies_within(rule: Rule, method: str, path: str) -> bool:
 def _leads_to(rule: Rule, address: Address) -> bool:
     """Whether a name granted by `rule` may lead to `address`."""
     return special_block(address) is None or rule.may_lead_to(address) or rule.holds(address)
+
+
+def _naming(rule: Rule, address: Address) -> str:
+    """The rule that would be needed to lead to `address` too."""
+    networks = (*rule.addresses, ipaddress.ip_network(address))
+    return str(rule.model_copy(update={"addresses": networks}))
 
 
 def _includes(denial: Rule, rule: Rule) -> bool:

@@ -100,7 +100,6 @@ class HttpServer:
     seen: list[Seen] = field(default_factory=list)
     address: str = "127.0.0.1"
     port: int = 0
-    stopping: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str = "/", host: str | None = None) -> str:
         return f"http://{host or self.address}:{self.port}{path}"
@@ -121,11 +120,15 @@ class HttpServer:
         self.routes[path] = lambda handler: handler.wfile.write(answer)
 
 
+def _cut_off() -> bytes:
+    raise ConnectionResetError("the request ended in its middle")
+
+
 def _body(handler: http.server.BaseHTTPRequestHandler) -> bytes:
     if handler.headers.get("Transfer-Encoding") != "chunked":
         return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
     body = b""
-    while size := int(handler.rfile.readline() or b"0", 16):
+    while size := int(handler.rfile.readline() or _cut_off(), 16):
         body += handler.rfile.read(size)
         handler.rfile.readline()
     handler.rfile.readline()
@@ -137,12 +140,13 @@ def _handler_class(server: HttpServer) -> type[http.server.BaseHTTPRequestHandle
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
-            body = _body(self)
-            server.seen.append(Seen(self.command, self.path, self.headers.items(), body))
-            route = server.routes.get(self.path.partition("?")[0], _mirror)
-            self.body, self.stopping, self.close_connection = body, server.stopping, True
+            self.close_connection = True
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                route(self)
+                self.body = _body(self)
+                # `path` has no two slashes at its beginning.
+                target = self.requestline.split(" ")[1]
+                server.seen.append(Seen(self.command, target, self.headers.items(), self.body))
+                server.routes.get(self.path.partition("?")[0], _mirror)(self)
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -168,13 +172,12 @@ def http_server() -> Iterator[Callable[..., HttpServer]]:
     """Start HTTP servers that end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(address: str = "127.0.0.1") -> HttpServer:
+        def start(address: str = "127.0.0.1", port: int = 0) -> HttpServer:
             server = HttpServer(address=address)
-            running = http.server.ThreadingHTTPServer((address, 0), _handler_class(server))
+            running = http.server.ThreadingHTTPServer((address, port), _handler_class(server))
             running.daemon_threads, server.port = True, running.server_address[1]
             stack.callback(running.server_close)
             stack.callback(running.shutdown)
-            stack.callback(server.stopping.set)
             threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
             return server
 
