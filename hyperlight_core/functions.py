@@ -131,9 +131,7 @@ def _declare(
     parameters = list(inspect.signature(bound).parameters)
     hints = typing.get_type_hints(function)
     models = [hints.get(parameter) for parameter in parameters[:1]] + [hints.get("return")]
-    if len(parameters) not in (1, 2) or not all(
-        isinstance(model, type) and issubclass(model, BaseModel) for model in models
-    ):
+    if len(parameters) not in (1, 2) or not all(map(_is_model, models)):
         raise TypeError(
             f"host function {name!r}: {function.__qualname__} must take an annotated pydantic model"
             " (and optionally a HostCall) and return an annotated pydantic model"
@@ -141,3 +139,9 @@ def _declare(
     request, response = typing.cast("list[type[BaseModel]]", models)
     doc = (inspect.getdoc(function) or "").partition("\n")[0]
     return HostFunction(name, bound, request, response, doc, len(parameters) == 2, blocking, errors)
+
+
+def _is_model(annotation: object) -> bool:
+    # Python 3.10 takes list[int] for a class, which issubclass then refuses.
+    plain = isinstance(annotation, type) and typing.get_origin(annotation) is None
+    return plain and issubclass(typing.cast("type", annotation), BaseModel)
