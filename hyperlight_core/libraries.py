@@ -148,7 +148,7 @@ class _Search:
         self.result = Libraries()
         self._roots = roots
         self._loaders: set[str] = set()
-        self._queue: deque[tuple[str, Path, tuple[str, ...]]] = deque()
+        self._queue: deque[tuple[str, Path, tuple[str, ...], tuple[str, ...]]] = deque()
 
     def scan(self, path: Path, dynamic: DynamicSection, inherited: tuple[str, ...]) -> None:
         """Queue what one file needs, with the directories its wishes add to the search."""
@@ -158,19 +158,19 @@ class _Search:
         environment = _split([os.environ.get("LD_LIBRARY_PATH", "")])
         last = self._trusted(environment, path) + self._trusted(dynamic.runpath, path)
         for name in dynamic.needed:
-            self._queue.append((name, path, own + last))
+            self._queue.append((name, path, own, last))
 
     def optional(self, name: str) -> None:
-        self._queue.append((name, Path(), ()))
+        self._queue.append((name, Path(), (), ()))
 
     def finish(self) -> None:
         while self._queue:
-            name, asker, directories = self._queue.popleft()
+            name, asker, rpath, last = self._queue.popleft()
             if name not in self.result.found and name not in self._loaders:
-                self._find(name, asker, directories)
+                self._find(name, asker, rpath, last)
 
-    def _find(self, name: str, asker: Path, directories: tuple[str, ...]) -> None:
-        for directory in (*directories, *system_directories()) if "/" not in name else ():
+    def _find(self, name: str, asker: Path, rpath: tuple[str, ...], last: tuple[str, ...]) -> None:
+        for directory in (*rpath, *last, *system_directories()) if "/" not in name else ():
             path = Path(directory, name)
             if not path.is_file():
                 continue
@@ -179,7 +179,7 @@ class _Search:
             except GuestImageError:  # a library of another architecture: the loader looks on, too
                 continue
             self.result.found[name] = path
-            self.scan(path, dynamic, directories)
+            self.scan(path, dynamic, rpath)
             return
         if asker.name:
             self.result.missing.setdefault(name, asker)

@@ -66,7 +66,7 @@ class NativeDriver:
         return response
 
     def run(self, code: str, **params: Any) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr; all there when the reply is, or the driver did not flush."""
+        """Exit code, stdout and stderr, all of it there when the reply is."""
         response = self.request("run", code=code, **{"reseed": False, **params})
         return response["result"]["exit_code"], self._printed("stdout"), self._printed("stderr")
 

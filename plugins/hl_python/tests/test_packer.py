@@ -29,10 +29,17 @@ def run_unpacked(root: Path, code: str, *, strip: bool = True) -> str:
     """Run the image's interpreter with the image's own loader and libraries only."""
     (loader,) = root.glob("lib*/ld-linux-*.so.*")
     (libc,) = root.rglob("libc.so.6")
-    command = [loader, "--library-path", libc.parent, root / PROGRAM, "-I", "-B", "-c", code]
+    command: list[str | Path] = [
+        loader,
+        "--library-path",
+        libc.parent,
+        root / PROGRAM,
+        *("-I", "-B", "-c", code),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env={}, check=False)
     assert done.stderr == ""
-    return done.stdout.replace(str(root), "") if strip else done.stdout
+    output = str(done.stdout)
+    return output.replace(str(root), "") if strip else output
 
 
 def test_zip_tools_read_an_image(packed: Path) -> None:
