@@ -109,6 +109,12 @@ typedef struct hl_fs_space {
     uint64_t name_max;
 } hl_fs_space;
 
+/* What a mount holds: bytes of files, holes included, and names. */
+typedef struct hl_fs_usage {
+    uint64_t bytes;
+    uint64_t files;
+} hl_fs_usage;
+
 /* What hl_fs_list has put into the buffer, where to go on, and 1 if there is nothing more. */
 typedef struct hl_fs_listing {
     uint64_t count;
@@ -167,8 +173,7 @@ int64_t hl_fs_utimes(const hl_fs *fs, const uint8_t *path, size_t path_size, int
                      int64_t change_ns, uint32_t follow);
 int64_t hl_fs_statfs(const hl_fs *fs, const uint8_t *path, size_t path_size, hl_fs_space *space);
 /* Counts anew what the mount of `path` holds, after the host has changed it. */
-int64_t hl_fs_recount(const hl_fs *fs, const uint8_t *path, size_t path_size, uint64_t *used_bytes,
-                      uint64_t *used_files);
+int64_t hl_fs_recount(const hl_fs *fs, const uint8_t *path, size_t path_size, hl_fs_usage *used);
 
 /* What is open, and what the ephemeral mounts hold. It may outlive `fs`, and be restored in another
  * file system with the same mounts. */

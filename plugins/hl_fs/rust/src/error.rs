@@ -33,34 +33,19 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) const ESCAPE: Error = Error {
-        kind: Kind::Escape,
-        errno: 0,
-    };
-    pub(crate) const PANIC: Error = Error {
-        kind: Kind::Panic,
-        errno: 0,
-    };
+    pub(crate) const ESCAPE: Error = Error { kind: Kind::Escape, errno: 0 };
+    pub(crate) const PANIC: Error = Error { kind: Kind::Panic, errno: 0 };
 
     pub(crate) fn denied(errno: Errno) -> Error {
-        Error {
-            kind: Kind::Denied,
-            errno: errno.raw_os_error(),
-        }
+        Error { kind: Kind::Denied, errno: errno.raw_os_error() }
     }
 
     pub(crate) fn limit(errno: Errno) -> Error {
-        Error {
-            kind: Kind::Limit,
-            errno: errno.raw_os_error(),
-        }
+        Error { kind: Kind::Limit, errno: errno.raw_os_error() }
     }
 
     pub(crate) fn invalid(errno: Errno) -> Error {
-        Error {
-            kind: Kind::Invalid,
-            errno: errno.raw_os_error(),
-        }
+        Error { kind: Kind::Invalid, errno: errno.raw_os_error() }
     }
 
     /// Whether the operating system answered with just this errno.
@@ -71,20 +56,14 @@ impl Error {
 
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Error {
-        Error {
-            kind: Kind::System,
-            errno: errno.raw_os_error(),
-        }
+        Error { kind: Kind::System, errno: errno.raw_os_error() }
     }
 }
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match (error.raw_os_error(), error.kind()) {
-            (Some(errno), _) => Error {
-                kind: Kind::System,
-                errno,
-            },
+            (Some(errno), _) => Error { kind: Kind::System, errno },
             // The only error without an errno that cap-std makes itself on Linux.
             (None, io::ErrorKind::PermissionDenied) => Error::ESCAPE,
             (None, io::ErrorKind::InvalidInput) => Error::invalid(Errno::INVAL),

@@ -3,7 +3,7 @@
 //! What is unsafe is always the same: believing a C caller about pointers and sizes. Every entry
 //! catches panics, for one must not unwind into C.
 use crate::{CapFs, Error, Limits, Listing, MountOptions, OpenFlags, Permissions, Result};
-use crate::{Snapshot, Space, Status, Whence};
+use crate::{Snapshot, Space, Status, Usage, Whence};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -21,10 +21,7 @@ pub struct MountC {
     ephemeral: u32,
 }
 
-const INVALID: Error = Error {
-    kind: crate::Kind::Invalid,
-    errno: Errno::INVAL.raw_os_error(),
-};
+const INVALID: Error = Error { kind: crate::Kind::Invalid, errno: Errno::INVAL.raw_os_error() };
 
 /// Runs an entry: its value, or the negative code of its error.
 fn enter(work: impl FnOnce() -> Result<i64>) -> i64 {
@@ -97,10 +94,7 @@ fn unless<T: PartialEq>(value: T, none: T) -> Option<T> {
 }
 
 fn offset_of(offset: i64) -> Result<Option<u64>> {
-    unless(offset, -1)
-        .map(u64::try_from)
-        .transpose()
-        .map_err(|_| INVALID)
+    unless(offset, -1).map(u64::try_from).transpose().map_err(|_| INVALID)
 }
 
 fn mount_of(mount: &MountC) -> Result<MountOptions<'_>> {
@@ -113,22 +107,24 @@ fn mount_of(mount: &MountC) -> Result<MountOptions<'_>> {
     })
 }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_default_limits(limits: *mut Limits) -> i64 {
-    enter(|| put(limits, Limits::default()))
+/// The entries: each is a C function of that name, with the arguments the header gives it.
+macro_rules! entries {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) $body:block)*) => {$(
+        #[no_mangle]
+        pub extern "C" fn $name($($argument: $type),*) -> i64 {
+            enter(|| $body)
+        }
+    )*};
 }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_new(
-    limits: *const Limits,
-    mounts: *const MountC,
-    count: usize,
-    fs: *mut *mut CapFs,
-    failed: *mut usize,
-) -> i64 {
-    enter(|| {
+type Fs = *const CapFs;
+type Text = *const u8;
+
+entries! {
+    fn hl_fs_default_limits(limits: *mut Limits) { put(limits, Limits::default()) }
+
+    fn hl_fs_new(limits: *const Limits, mounts: *const MountC, count: usize, fs: *mut *mut CapFs,
+                 failed: *mut usize) {
         put(failed, count)?;
         let mut options = Vec::new();
         for index in 0..count {
@@ -136,301 +132,112 @@ pub extern "C" fn hl_fs_new(
             options.push(mount_of(get(unsafe { mounts.add(index) })?)?);
         }
         let built = CapFs::new(*get(limits)?, &options);
-        give(
-            fs,
-            built.or_else(|(index, error)| put(failed, index).and(Err(error)))?,
-        )
-    })
-}
+        give(fs, built.or_else(|(index, error)| put(failed, index).and(Err(error)))?)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_free(fs: *mut CapFs) -> i64 {
-    enter(|| free(fs))
-}
+    fn hl_fs_free(fs: *mut CapFs) { free(fs) }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_open(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    flags: u32,
-    mode: u32,
-    kind: *mut u32,
-) -> i64 {
-    enter(|| {
+    fn hl_fs_open(fs: Fs, path: Text, path_size: usize, flags: u32, mode: u32, kind: *mut u32) {
         let flags = OpenFlags::from_bits(flags).ok_or(INVALID)?;
         let (handle, opened) = open(fs)?.open(bytes(path, path_size)?, flags, mode)?;
         if !kind.is_null() {
             put(kind, opened as u32)?;
         }
         i64::try_from(handle).map_err(|_| INVALID)
-    })
-}
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_close(fs: *const CapFs, handle: u64) -> i64 {
-    enter(|| open(fs)?.close(handle).map(done))
-}
+    fn hl_fs_close(fs: Fs, handle: u64) { open(fs)?.close(handle).map(done) }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_close_all(fs: *const CapFs) -> i64 {
-    enter(|| open(fs)?.close_all().map(done))
-}
+    fn hl_fs_close_all(fs: Fs) { open(fs)?.close_all().map(done) }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_read(
-    fs: *const CapFs,
-    handle: u64,
-    data: *mut u8,
-    size: usize,
-    offset: i64,
-) -> i64 {
-    enter(|| Ok(open(fs)?.read(handle, buffer(data, size)?, offset_of(offset)?)? as i64))
-}
+    fn hl_fs_read(fs: Fs, handle: u64, data: *mut u8, size: usize, offset: i64) {
+        Ok(open(fs)?.read(handle, buffer(data, size)?, offset_of(offset)?)? as i64)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_write(
-    fs: *const CapFs,
-    handle: u64,
-    data: *const u8,
-    size: usize,
-    offset: i64,
-) -> i64 {
-    enter(|| Ok(open(fs)?.write(handle, bytes(data, size)?, offset_of(offset)?)? as i64))
-}
+    fn hl_fs_write(fs: Fs, handle: u64, data: Text, size: usize, offset: i64) {
+        Ok(open(fs)?.write(handle, bytes(data, size)?, offset_of(offset)?)? as i64)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_seek(fs: *const CapFs, handle: u64, offset: i64, whence: u32) -> i64 {
-    enter(|| {
-        let whence = match whence {
-            0 => Whence::Start,
-            1 => Whence::Current,
-            2 => Whence::End,
-            _ => return Err(INVALID),
-        };
-        Ok(open(fs)?.seek(handle, offset, whence)? as i64)
-    })
-}
+    fn hl_fs_seek(fs: Fs, handle: u64, offset: i64, whence: u32) {
+        let places = [Whence::Start, Whence::Current, Whence::End];
+        let whence = places.get(whence as usize).ok_or(INVALID)?;
+        Ok(open(fs)?.seek(handle, offset, *whence)? as i64)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_truncate(fs: *const CapFs, handle: u64, size: u64) -> i64 {
-    enter(|| open(fs)?.truncate(handle, size).map(done))
-}
+    fn hl_fs_truncate(fs: Fs, handle: u64, size: u64) { open(fs)?.truncate(handle, size).map(done) }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_sync(fs: *const CapFs, handle: u64, data_only: u32) -> i64 {
-    enter(|| open(fs)?.sync(handle, data_only != 0).map(done))
-}
+    fn hl_fs_sync(fs: Fs, handle: u64, data_only: u32) {
+        open(fs)?.sync(handle, data_only != 0).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_fstat(fs: *const CapFs, handle: u64, status: *mut Status) -> i64 {
-    enter(|| put(status, open(fs)?.fstat(handle)?))
-}
+    fn hl_fs_fstat(fs: Fs, handle: u64, status: *mut Status) { put(status, open(fs)?.fstat(handle)?) }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_list(
-    fs: *const CapFs,
-    handle: u64,
-    cursor: u64,
-    limit: u64,
-    data: *mut u8,
-    size: usize,
-    listing: *mut Listing,
-) -> i64 {
-    enter(|| {
-        put(
-            listing,
-            open(fs)?.list(handle, cursor, limit, buffer(data, size)?)?,
-        )
-    })
-}
+    fn hl_fs_list(fs: Fs, handle: u64, cursor: u64, limit: u64, data: *mut u8, size: usize,
+                  listing: *mut Listing) {
+        put(listing, open(fs)?.list(handle, cursor, limit, buffer(data, size)?)?)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_stat(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    follow: u32,
-    status: *mut Status,
-) -> i64 {
-    enter(|| {
-        put(
-            status,
-            open(fs)?.stat(bytes(path, path_size)?, follow != 0)?,
-        )
-    })
-}
+    fn hl_fs_stat(fs: Fs, path: Text, path_size: usize, follow: u32, status: *mut Status) {
+        put(status, open(fs)?.stat(bytes(path, path_size)?, follow != 0)?)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_mkdir(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    mode: u32,
-) -> i64 {
-    enter(|| open(fs)?.mkdir(bytes(path, path_size)?, mode).map(done))
-}
+    fn hl_fs_mkdir(fs: Fs, path: Text, path_size: usize, mode: u32) {
+        open(fs)?.mkdir(bytes(path, path_size)?, mode).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_rmdir(fs: *const CapFs, path: *const u8, path_size: usize) -> i64 {
-    enter(|| open(fs)?.rmdir(bytes(path, path_size)?).map(done))
-}
+    fn hl_fs_rmdir(fs: Fs, path: Text, path_size: usize) {
+        open(fs)?.rmdir(bytes(path, path_size)?).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_unlink(fs: *const CapFs, path: *const u8, path_size: usize) -> i64 {
-    enter(|| open(fs)?.unlink(bytes(path, path_size)?).map(done))
-}
+    fn hl_fs_unlink(fs: Fs, path: Text, path_size: usize) {
+        open(fs)?.unlink(bytes(path, path_size)?).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_rename(
-    fs: *const CapFs,
-    source: *const u8,
-    source_size: usize,
-    target: *const u8,
-    target_size: usize,
-) -> i64 {
-    enter(|| {
-        let (source, target) = (bytes(source, source_size)?, bytes(target, target_size)?);
-        open(fs)?.rename(source, target).map(done)
-    })
-}
+    fn hl_fs_rename(fs: Fs, source: Text, source_size: usize, target: Text, target_size: usize) {
+        open(fs)?.rename(bytes(source, source_size)?, bytes(target, target_size)?).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_link(
-    fs: *const CapFs,
-    source: *const u8,
-    source_size: usize,
-    target: *const u8,
-    target_size: usize,
-) -> i64 {
-    enter(|| {
-        let (source, target) = (bytes(source, source_size)?, bytes(target, target_size)?);
-        open(fs)?.link(source, target).map(done)
-    })
-}
+    fn hl_fs_link(fs: Fs, source: Text, source_size: usize, target: Text, target_size: usize) {
+        open(fs)?.link(bytes(source, source_size)?, bytes(target, target_size)?).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_symlink(
-    fs: *const CapFs,
-    target: *const u8,
-    target_size: usize,
-    path: *const u8,
-    path_size: usize,
-) -> i64 {
-    enter(|| {
-        let (target, path) = (bytes(target, target_size)?, bytes(path, path_size)?);
-        open(fs)?.symlink(target, path).map(done)
-    })
-}
+    fn hl_fs_symlink(fs: Fs, target: Text, target_size: usize, path: Text, path_size: usize) {
+        open(fs)?.symlink(bytes(target, target_size)?, bytes(path, path_size)?).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_readlink(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    target: *mut u8,
-    target_size: usize,
-) -> i64 {
-    enter(|| {
+    fn hl_fs_readlink(fs: Fs, path: Text, path_size: usize, target: *mut u8, target_size: usize) {
         let found = open(fs)?.readlink(bytes(path, path_size)?)?;
         let place = buffer(target, target_size)?.get_mut(..found.len());
-        place
-            .ok_or(Error::invalid(Errno::RANGE))?
-            .copy_from_slice(&found);
+        place.ok_or(Error::invalid(Errno::RANGE))?.copy_from_slice(&found);
         Ok(found.len() as i64)
-    })
-}
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_chmod(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    mode: u32,
-) -> i64 {
-    enter(|| open(fs)?.chmod(bytes(path, path_size)?, mode).map(done))
-}
+    fn hl_fs_chmod(fs: Fs, path: Text, path_size: usize, mode: u32) {
+        open(fs)?.chmod(bytes(path, path_size)?, mode).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_utimes(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    access_ns: i64,
-    change_ns: i64,
-    follow: u32,
-) -> i64 {
-    enter(|| {
+    fn hl_fs_utimes(fs: Fs, path: Text, path_size: usize, access_ns: i64, change_ns: i64,
+                    follow: u32) {
         let (access, change) = (unless(access_ns, i64::MIN), unless(change_ns, i64::MIN));
-        open(fs)?
-            .utimes(bytes(path, path_size)?, access, change, follow != 0)
-            .map(done)
-    })
-}
+        open(fs)?.utimes(bytes(path, path_size)?, access, change, follow != 0).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_statfs(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    space: *mut Space,
-) -> i64 {
-    enter(|| put(space, open(fs)?.statfs(bytes(path, path_size)?)?))
-}
+    fn hl_fs_statfs(fs: Fs, path: Text, path_size: usize, space: *mut Space) {
+        put(space, open(fs)?.statfs(bytes(path, path_size)?)?)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_recount(
-    fs: *const CapFs,
-    path: *const u8,
-    path_size: usize,
-    used_bytes: *mut u64,
-    used_files: *mut u64,
-) -> i64 {
-    enter(|| {
-        let used = open(fs)?.recount(bytes(path, path_size)?)?;
-        put(used_bytes, used.bytes)?;
-        put(used_files, used.files)
-    })
-}
+    fn hl_fs_recount(fs: Fs, path: Text, path_size: usize, used: *mut Usage) {
+        put(used, open(fs)?.recount(bytes(path, path_size)?)?)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_snapshot_take(fs: *const CapFs, snapshot: *mut *mut Snapshot) -> i64 {
-    enter(|| give(snapshot, open(fs)?.snapshot()?))
-}
+    fn hl_fs_snapshot_take(fs: Fs, snapshot: *mut *mut Snapshot) {
+        give(snapshot, open(fs)?.snapshot()?)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_restore(fs: *const CapFs, snapshot: *const Snapshot) -> i64 {
-    // SAFETY: the header asks for NULL or a pointer from hl_fs_snapshot_take that has not been freed.
-    enter(|| open(fs)?.restore(unsafe { snapshot.as_ref() }).map(done))
-}
+    fn hl_fs_restore(fs: Fs, snapshot: *const Snapshot) {
+        let wanted = if snapshot.is_null() { None } else { Some(get(snapshot)?) };
+        open(fs)?.restore(wanted).map(done)
+    }
 
-/// See the header.
-#[no_mangle]
-pub extern "C" fn hl_fs_snapshot_free(snapshot: *mut Snapshot) -> i64 {
-    enter(|| free(snapshot))
+    fn hl_fs_snapshot_free(snapshot: *mut Snapshot) { free(snapshot) }
 }

@@ -51,10 +51,7 @@ pub struct Table {
 
 impl Table {
     pub fn new() -> Mutex<Table> {
-        Mutex::new(Table {
-            next: 1,
-            open: HashMap::new(),
-        })
+        Mutex::new(Table { next: 1, open: HashMap::new() })
     }
 
     /// Whether one more handle fits.
@@ -88,13 +85,7 @@ impl Table {
 
     /// Every handle and the next number, for a snapshot.
     pub fn entries(&self) -> (u64, Vec<Numbered>) {
-        (
-            self.next,
-            self.open
-                .iter()
-                .map(|(number, handle)| (*number, handle.clone()))
-                .collect(),
-        )
+        (self.next, self.open.iter().map(|(number, handle)| (*number, handle.clone())).collect())
     }
 
     /// Puts other handles in place of all; numbers used so far stay used.
@@ -104,9 +95,7 @@ impl Table {
         entries: impl Iterator<Item = (u64, Option<Handle>)>,
     ) -> HashMap<u64, Option<Arc<Handle>>> {
         self.next = self.next.max(next);
-        let entries = entries
-            .map(|(number, handle)| (number, handle.map(Arc::new)))
-            .collect();
+        let entries = entries.map(|(number, handle)| (number, handle.map(Arc::new))).collect();
         std::mem::replace(&mut self.open, entries)
     }
 }

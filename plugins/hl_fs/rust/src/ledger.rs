@@ -2,7 +2,7 @@
 //!
 //! One ledger per granted directory and process, shared by every file system that grants it. It starts
 //! from a count of what is there, so it survives a crash, and charges before each change. The bytes of
-//! a removed file stay charged until its last open handle closes.
+//! a removed file stay charged until its last open handle closes, whoever has it open.
 use crate::mount::{status_at, status_of, FileKind};
 use crate::{lock, tree, Error, Limits, Result};
 use cap_std::fs::{Dir, MetadataExt};
@@ -13,10 +13,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 
 /// Bytes of files, holes included, and names of any kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Usage {
     /// Bytes of all files.
     pub bytes: u64,
@@ -26,34 +27,100 @@ pub struct Usage {
 
 /// Device and inode number.
 type Key = (u32, u32, u64);
+type Inodes = HashMap<Key, Arc<Inode>>;
 
 fn key_of(status: &Statx) -> Key {
     (status.stx_dev_major, status.stx_dev_minor, status.stx_ino)
 }
 
-/// A file with open handles.
+/// A regular file with open handles.
 pub struct Inode {
     key: Key,
+    /// Open descriptors; changed only under the lock of `OPEN`.
+    opens: AtomicU64,
     /// Bytes charged for it; changed only under `resizing`.
     charged: AtomicU64,
-    /// Held while its size changes, and taken before the lock of the ledger.
+    /// Held while its size changes; no other lock is taken before it.
     resizing: Mutex<()>,
+    /// Whom to give the bytes back to, once its last name has gone.
+    removed_from: OnceLock<Weak<Ledger>>,
+}
+
+impl Inode {
+    fn new(status: &Statx) -> Inode {
+        Inode {
+            key: key_of(status),
+            opens: AtomicU64::new(1),
+            charged: AtomicU64::new(status.stx_size),
+            resizing: Mutex::new(()),
+            removed_from: OnceLock::new(),
+        }
+    }
+}
+
+/// Every open regular file, in parts so that one slow disk does not hold up the others. The lock of a
+/// part is taken before that of a ledger's state.
+static OPEN: [LazyLock<Mutex<Inodes>>; 64] = [const { LazyLock::new(Mutex::default) }; 64];
+static LEDGERS: LazyLock<Mutex<HashMap<Key, Weak<Ledger>>>> = LazyLock::new(Mutex::default);
+
+fn open_files(key: Key) -> MutexGuard<'static, Inodes> {
+    lock(&OPEN[key.2 as usize % OPEN.len()])
+}
+
+/// Notes that `file` is open, if it is a regular file, and tells what it is; `seen` is what it seems
+/// to be. A file whose last name has gone meanwhile is not there: ENOENT.
+pub fn opened(file: impl AsFd, seen: &Statx) -> Result<(Statx, Option<Arc<Inode>>)> {
+    let mut key = key_of(seen);
+    loop {
+        let mut open = open_files(key);
+        let status = status_of(&file)?;
+        if FileKind::of(&status) != FileKind::File {
+            return Ok((status, None));
+        }
+        if key_of(&status) != key {
+            key = key_of(&status);
+            continue;
+        }
+        if let Some(inode) = open.get(&key) {
+            inode.opens.fetch_add(1, Relaxed);
+            return Ok((status, Some(inode.clone())));
+        }
+        if status.stx_nlink == 0 {
+            return Err(Error::from(Errno::NOENT));
+        }
+        let inode = Arc::new(Inode::new(&status));
+        open.insert(key, inode.clone());
+        return Ok((status, Some(inode)));
+    }
+}
+
+/// Notes that an open file closes; the last one gives back what a removed file held.
+pub fn closing(inode: &Inode) {
+    let mut open = open_files(inode.key);
+    if inode.opens.fetch_sub(1, Relaxed) > 1 {
+        return;
+    }
+    open.remove(&inode.key);
+    if let Some(ledger) = inode.removed_from.get().and_then(Weak::upgrade) {
+        take(&mut lock(&ledger.state), inode.charged.load(Relaxed), 0);
+    }
 }
 
 #[derive(Default)]
 struct State {
     /// None until something is charged: read-mostly use pays for no count.
     used: Option<Usage>,
-    open: HashMap<Key, Weak<Inode>>,
+    /// Removed and still open.
+    removed: Vec<Weak<Inode>>,
 }
 
 /// The account of one directory.
 pub struct Ledger {
     root: Dir,
     state: Mutex<State>,
+    /// Held while a name goes; taken before any other lock.
+    removing: Mutex<()>,
 }
-
-static LEDGERS: LazyLock<Mutex<HashMap<Key, Weak<Ledger>>>> = LazyLock::new(Mutex::default);
 
 impl Ledger {
     /// The ledger of the directory `root`, whoever else has it open.
@@ -63,10 +130,8 @@ impl Ledger {
         if let Some(ledger) = ledgers.get(&key_of(status)).and_then(Weak::upgrade) {
             return Ok(ledger);
         }
-        let ledger = Arc::new(Ledger {
-            root: root.try_clone()?,
-            state: Mutex::default(),
-        });
+        let (state, removing) = (Mutex::default(), Mutex::default());
+        let ledger = Arc::new(Ledger { root: root.try_clone()?, state, removing });
         ledgers.insert(key_of(status), Arc::downgrade(&ledger));
         Ok(ledger)
     }
@@ -88,83 +153,43 @@ impl Ledger {
             return Ok(());
         }
         let used = self.counted(&mut state, limits)?;
-        let (more_bytes, more_files) = (
-            used.bytes.saturating_add(bytes),
-            used.files.saturating_add(files),
-        );
-        if bytes > 0 && more_bytes > limits.mount_bytes
-            || files > 0 && more_files > limits.mount_files
-        {
+        let bytes_then = used.bytes.saturating_add(bytes);
+        let files_then = used.files.saturating_add(files);
+        let too_many_bytes = bytes > 0 && bytes_then > limits.mount_bytes;
+        if too_many_bytes || files > 0 && files_then > limits.mount_files {
             return Err(Error::limit(Errno::NOSPC));
         }
-        *used = Usage {
-            bytes: more_bytes,
-            files: more_files,
-        };
+        *used = Usage { bytes: bytes_then, files: files_then };
         Ok(())
     }
 
     /// Takes from the account.
     pub fn refund(&self, bytes: u64, files: u64) {
-        if bytes > 0 || files > 0 {
-            take(&mut lock(&self.state), bytes, files);
-        }
+        take(&mut lock(&self.state), bytes, files);
     }
 
-    /// Notes that `file` is open, if it is a regular file, and tells what it is. A file whose last
-    /// name has gone meanwhile is not there: ENOENT.
-    pub fn opened(&self, file: impl AsFd) -> Result<(Statx, Option<Arc<Inode>>)> {
-        let mut state = lock(&self.state);
-        let status = status_of(file)?;
-        if FileKind::of(&status) != FileKind::File {
-            return Ok((status, None));
-        }
-        if status.stx_nlink == 0 {
-            return Err(Error::from(Errno::NOENT));
-        }
-        let key = key_of(&status);
-        if let Some(inode) = state.open.get(&key).and_then(Weak::upgrade) {
-            return Ok((status, Some(inode)));
-        }
-        let inode = Arc::new(Inode {
-            key,
-            charged: AtomicU64::new(status.stx_size),
-            resizing: Mutex::new(()),
-        });
-        state.open.insert(key, Arc::downgrade(&inode));
-        Ok((status, Some(inode)))
-    }
-
-    /// Notes that one of its open files closes; the last one gives back what a removed file held.
-    pub fn closing(&self, inode: Arc<Inode>, file: &File) {
-        let mut state = lock(&self.state);
-        if Arc::strong_count(&inode) > 1 {
-            return;
-        }
-        state.open.remove(&inode.key);
-        if status_of(file).is_ok_and(|status| status.stx_nlink == 0) {
-            take(&mut state, inode.charged.load(Relaxed), 0);
-        }
-    }
-
-    /// Changes the size of an open file by `change`, which gets the size it has and returns the one
-    /// it then has. `target` says from the former how large it will be at most.
+    /// Changes an open file by `change`, which gets the size it has and returns the one it then has.
+    /// `target` says from the former how large it will be at most.
     pub fn resize(
         &self,
         limits: &Limits,
         (inode, file): (&Inode, &File),
-        target: impl FnOnce(u64) -> Result<u64>,
+        target: impl Fn(u64) -> Result<u64>,
         change: impl FnOnce(u64) -> Result<u64>,
     ) -> Result<()> {
         let _resizing = lock(&inode.resizing);
-        let size = status_of(file)?.stx_size;
-        self.correct(inode, size);
-        let wanted = target(size)?;
-        if wanted > size && wanted > limits.file_bytes {
-            return Err(Error::limit(Errno::DQUOT));
+        let mut size = inode.charged.load(Relaxed);
+        // What stays within the bytes charged needs no look at the file.
+        if target(size)? > size {
+            size = status_of(file)?.stx_size;
+            self.correct(inode, size);
+            let wanted = target(size)?;
+            if wanted > limits.file_bytes {
+                return Err(Error::limit(Errno::DQUOT));
+            }
+            self.charge(limits, wanted.saturating_sub(size), 0)?;
+            inode.charged.store(wanted.max(size), Relaxed);
         }
-        self.charge(limits, wanted.saturating_sub(size), 0)?;
-        inode.charged.store(wanted.max(size), Relaxed);
         let result = change(size);
         self.correct(inode, *result.as_ref().unwrap_or(&size));
         result.map(|_| ())
@@ -186,31 +211,47 @@ impl Ledger {
     /// Runs `change`, which removes or replaces the name `name` in `parent`. `check` sees what is
     /// there before, and refuses with an error.
     pub fn removing(
-        &self,
+        self: &Arc<Ledger>,
         limits: &Limits,
         (parent, name): (&Dir, &OsStr),
         check: impl FnOnce(Option<&Statx>) -> Result<()>,
         change: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let mut state = lock(&self.state);
+        let _removing = lock(&self.removing);
         if !limits.is_unlimited() {
-            self.counted(&mut state, limits)?;
+            self.usage(limits)?;
         }
         let before = match status_at(parent, name) {
             Err(error) if error.is(Errno::NOENT) => None,
             other => Some(other?),
         };
         check(before.as_ref())?;
+        let Some(status) = before else { return change() };
+        let open = open_files(key_of(&status));
         change()?;
         // A rename onto another name of the same file removes nothing.
-        let after = status_at(parent, name).ok().map(|status| key_of(&status));
-        let Some(status) = before.filter(|status| after != Some(key_of(status))) else {
-            return Ok(());
-        };
-        let last = status.stx_nlink == 1 && !state.open.contains_key(&key_of(&status));
-        let frees = last && FileKind::of(&status) == FileKind::File;
-        take(&mut state, if frees { status.stx_size } else { 0 }, 1);
+        let stays = status_at(parent, name).is_ok_and(|after| key_of(&after) == key_of(&status));
+        if !stays {
+            self.removed(&status, open.get(&key_of(&status)));
+        }
         Ok(())
+    }
+
+    /// A name of a file has gone: its bytes are free, unless it has other names or is open.
+    fn removed(self: &Arc<Ledger>, status: &Statx, open: Option<&Arc<Inode>>) {
+        let mut state = lock(&self.state);
+        take(&mut state, 0, 1);
+        if FileKind::of(status) != FileKind::File || status.stx_nlink > 1 {
+            return;
+        }
+        match open {
+            None => take(&mut state, status.stx_size, 0),
+            Some(inode) => {
+                state.removed.retain(|inode| inode.strong_count() > 0);
+                state.removed.push(Arc::downgrade(inode));
+                inode.removed_from.get_or_init(|| Arc::downgrade(self));
+            }
+        }
     }
 
     /// The usage, counted at first need.
@@ -233,11 +274,8 @@ impl Ledger {
             }
             status.dev() == device
         })?;
-        // Removed files that are still open have no name to be found by.
-        for inode in state.open.values().filter_map(Weak::upgrade) {
-            if !seen.contains(&inode.key.2) {
-                used.bytes = used.bytes.saturating_add(inode.charged.load(Relaxed));
-            }
+        for inode in state.removed.iter().filter_map(Weak::upgrade) {
+            used.bytes = used.bytes.saturating_add(inode.charged.load(Relaxed));
         }
         Ok(used)
     }

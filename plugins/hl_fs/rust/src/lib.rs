@@ -9,32 +9,36 @@
 mod error;
 mod limits;
 mod path;
-mod tree;
-
-mod ledger;
+mod status;
 
 mod mount;
 
-mod handle;
-
 mod capfs;
+mod handle;
+mod open;
+
+mod files;
+mod names;
+
+mod ledger;
 mod snapshot;
+mod tree;
 
 #[allow(unsafe_code)]
 mod ffi;
 
-pub use capfs::{CapFs, Listing, Space, Status, Whence};
+pub use capfs::CapFs;
 pub use error::{Error, Kind, Result};
+pub use files::{Listing, Whence};
 pub use handle::OpenFlags;
 pub use ledger::Usage;
 pub use limits::Limits;
 pub use mount::{FileKind, MountOptions, Permissions};
 pub use path::resolve as resolve_path;
 pub use snapshot::Snapshot;
+pub use status::{Space, Status};
 
 /// Takes a lock, also after a panic elsewhere: no invariant spans two critical sections.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 //! cap-std resolve the path and then look at what was found, through the descriptor that was found, so
 //! that nothing can be swapped in between. `look` and `open` are short cuts through the parent for a
 //! last name that is no symlink; they end in the same checks.
-use crate::ledger::{Inode, Ledger};
+use crate::ledger::{self, Inode, Ledger};
 use crate::snapshot::Ephemeral;
 use crate::{path, Error, Kind, Result};
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
@@ -43,10 +43,8 @@ bitflags::bitflags! {
 
 impl Permissions {
     /// Rights that change something.
-    pub(crate) const CHANGE: Permissions = Permissions::READ
-        .union(Permissions::LIST)
-        .union(Permissions::CROSS)
-        .complement();
+    pub(crate) const CHANGE: Permissions =
+        Permissions::READ.union(Permissions::LIST).union(Permissions::CROSS).complement();
 }
 
 /// What a directory entry is.
@@ -132,12 +130,7 @@ pub fn status_of(file: impl AsFd) -> Result<Statx> {
 /// statx(2) of one name in `parent`, not following a symlink.
 pub fn status_at(parent: &Dir, name: &OsStr) -> Result<Statx> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    Ok(rustix::fs::statx(
-        parent,
-        name,
-        AtFlags::SYMLINK_NOFOLLOW,
-        mask,
-    )?)
+    Ok(rustix::fs::statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask)?)
 }
 
 /// Which mount of the host a file is on; Linux before 5.8 tells only the device.
@@ -156,17 +149,14 @@ fn self_fd(file: impl AsFd) -> String {
 /// Levels between the host's root and a directory.
 fn host_depth(dir: impl AsFd) -> Result<usize> {
     let path = rustix::fs::readlink(self_fd(dir), Vec::new())?;
-    Ok(path.as_bytes().iter().filter(|byte| **byte == b'/').count())
+    Ok(path.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count())
 }
 
 impl Mount {
     /// Opens the directory to grant: the only place where this crate uses the host's own namespace.
     pub fn open(options: &MountOptions) -> Result<Mount> {
         path::check_mount_point(options.guest)?;
-        let ephemeral = options
-            .ephemeral
-            .then(|| Ephemeral::new(options.host))
-            .transpose()?;
+        let ephemeral = options.ephemeral.then(|| Ephemeral::new(options.host)).transpose()?;
         let host = match (&ephemeral, options.host) {
             (Some(own), _) => own.path(),
             (None, Some(host)) => host,
@@ -193,11 +183,7 @@ impl Mount {
         if !self.permissions.contains(wanted) {
             let changes = |rights: Permissions| rights.intersects(Permissions::CHANGE);
             let read_only = changes(wanted) && !changes(self.permissions);
-            return Err(Error::denied(if read_only {
-                Errno::ROFS
-            } else {
-                Errno::ACCESS
-            }));
+            return Err(Error::denied(if read_only { Errno::ROFS } else { Errno::ACCESS }));
         }
         if wanted.intersects(Permissions::CHANGE) {
             self.ephemeral.iter().for_each(Ephemeral::touch);
@@ -207,10 +193,7 @@ impl Mount {
 
     /// Whether the guest may see what a file is: who may neither read nor list may not probe.
     pub fn require_status(&self) -> Result<()> {
-        if self
-            .permissions
-            .intersects(Permissions::READ | Permissions::LIST)
-        {
+        if self.permissions.intersects(Permissions::READ | Permissions::LIST) {
             return Ok(());
         }
         Err(Error::denied(Errno::ACCESS))
@@ -222,36 +205,20 @@ impl Mount {
             let status = status_at(parent.dir(), parent.name)?;
             if !follow || FileKind::of(&status) != FileKind::Symlink {
                 self.check_place(&status)?;
-                return Ok(Node {
-                    status,
-                    place: Place::Named(parent),
-                });
+                return Ok(Node { status, place: Place::Named(parent) });
             }
         }
         let file = self.hold(rest, follow)?;
         let status = status_of(&file)?;
-        Ok(Node {
-            status,
-            place: Place::Held(file),
-        })
+        Ok(Node { status, place: Place::Held(file) })
     }
 
     /// The same, by a descriptor that allows neither reading nor writing (O_PATH).
     pub fn hold(&self, rest: &[u8], follow: bool) -> Result<File> {
-        let follow = if follow {
-            FollowSymlinks::Yes
-        } else {
-            FollowSymlinks::No
-        };
+        let follow = if follow { FollowSymlinks::Yes } else { FollowSymlinks::No };
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .follow(follow)
-            .custom_flags(OFlags::PATH.bits() as i32);
-        let file = self
-            .root
-            .open_with(OsStr::from_bytes(rest), &options)?
-            .into_std();
+        options.read(true).follow(follow).custom_flags(OFlags::PATH.bits() as i32);
+        let file = self.root.open_with(OsStr::from_bytes(rest), &options)?.into_std();
         self.check_place(&status_of(&file)?)?;
         Ok(file)
     }
@@ -266,21 +233,14 @@ impl Mount {
             self.check_place(&status_of(&dir)?)?;
             Some(dir)
         };
-        Ok(Parent {
-            opened,
-            mount: self,
-            name: OsStr::from_bytes(name),
-        })
+        Ok(Parent { opened, mount: self, name: OsStr::from_bytes(name) })
     }
 
     fn check_place(&self, status: &Statx) -> Result<()> {
         if place_of(status) == self.place || self.permissions.contains(Permissions::CROSS) {
             return Ok(());
         }
-        Err(Error {
-            kind: Kind::Denied,
-            errno: Errno::XDEV.raw_os_error(),
-        })
+        Err(Error { kind: Kind::Denied, errno: Errno::XDEV.raw_os_error() })
     }
 }
 
@@ -313,23 +273,16 @@ fn check_opens(kind: FileKind) -> Result<()> {
 fn options_of(flags: OFlags) -> OpenOptions {
     let mut options = OpenOptions::new();
     let appends = flags.contains(OFlags::APPEND);
-    options
-        .read(!flags.contains(OFlags::WRONLY))
-        .append(appends);
+    options.read(!flags.contains(OFlags::WRONLY)).append(appends);
     options.write(flags.intersects(OFlags::WRONLY | OFlags::RDWR) && !appends);
-    options
-        .follow(FollowSymlinks::No)
-        .custom_flags(flags.bits() as i32);
+    options.follow(FollowSymlinks::No).custom_flags(flags.bits() as i32);
     options
 }
 
 /// Sets the permission bits of a held file; the set-id bits and the sticky bit are the host's.
 pub fn set_mode(held: &File, mode: u32) -> Result<()> {
     check_opens(FileKind::of(&status_of(held)?))?;
-    Ok(rustix::fs::chmod(
-        self_fd(held),
-        Mode::from_raw_mode(mode & 0o777),
-    )?)
+    Ok(rustix::fs::chmod(self_fd(held), Mode::from_raw_mode(mode & 0o777))?)
 }
 
 impl Parent<'_> {
@@ -349,24 +302,16 @@ pub struct OpenFile {
     pub file: File,
     pub kind: FileKind,
     pub mount: Arc<Mount>,
-    /// Kept where the size may change or the name may go.
+    /// Of a regular file.
     pub inode: Option<Arc<Inode>>,
 }
 
 impl OpenFile {
     /// Checks that what was opened is a regular file or directory of this mount, and notes it.
-    pub fn new(file: File, mount: &Arc<Mount>) -> Result<OpenFile> {
-        let (status, inode) = if mount.permissions.intersects(Permissions::CHANGE) {
-            mount.ledger.opened(&file)?
-        } else {
-            (status_of(&file)?, None)
-        };
-        let open = OpenFile {
-            file,
-            kind: FileKind::of(&status),
-            mount: mount.clone(),
-            inode,
-        };
+    /// `seen` is what it seems to be.
+    pub fn new(file: File, seen: &Statx, mount: &Arc<Mount>) -> Result<OpenFile> {
+        let (status, inode) = ledger::opened(&file, seen)?;
+        let open = OpenFile { file, kind: FileKind::of(&status), mount: mount.clone(), inode };
         check_opens(open.kind)?;
         mount.check_place(&status)?;
         Ok(open)
@@ -375,8 +320,6 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if let Some(inode) = self.inode.take() {
-            self.mount.ledger.closing(inode, &self.file);
-        }
+        self.inode.iter().for_each(|inode| ledger::closing(inode));
     }
 }

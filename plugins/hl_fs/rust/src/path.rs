@@ -4,14 +4,12 @@ use crate::{Error, Limits, Result};
 use rustix::io::Errno;
 
 /// Places where a guest's system lives: a mount there could replace its programs.
-const RESERVED: [&[u8]; 10] = [
-    b"/bin", b"/boot", b"/dev", b"/etc", b"/lib", b"/lib64", b"/proc", b"/sbin", b"/sys", b"/usr",
-];
+const RESERVED: [&[u8]; 10] =
+    [b"/bin", b"/boot", b"/dev", b"/etc", b"/lib", b"/lib64", b"/proc", b"/sbin", b"/sys", b"/usr"];
 
 /// Whether `path` is `directory` or lies beneath it.
 fn within(path: &[u8], directory: &[u8]) -> bool {
-    path.strip_prefix(directory)
-        .is_some_and(|rest| rest.first().map_or(true, |byte| *byte == b'/'))
+    path.strip_prefix(directory).is_some_and(|rest| rest.first().map_or(true, |byte| *byte == b'/'))
 }
 
 /// The mount that `path` belongs to: the longest guest path it lies within.
@@ -26,9 +24,7 @@ pub fn check_mount_point(guest: &[u8]) -> Result<()> {
     let plain = guest.len() > 1
         && guest[0] == b'/'
         && !guest.contains(&0)
-        && guest[1..]
-            .split(|byte| *byte == b'/')
-            .all(|name| !matches!(name, b"" | b"." | b".."));
+        && guest[1..].split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
     if !plain || RESERVED.iter().any(|reserved| within(guest, reserved)) {
         return Err(Error::invalid(Errno::INVAL));
     }
@@ -54,10 +50,7 @@ pub fn resolve(
     }
     let mut plain = Vec::with_capacity(path.len() + 1);
     let mut depth = 0;
-    for name in path
-        .split(|byte| *byte == b'/')
-        .filter(|name| !matches!(*name, b"" | b"."))
-    {
+    for name in path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
         let at_root = |index: usize| mounts[index].as_ref() == plain;
         if name == b".." && mount_of(&plain, mounts).map_or(true, at_root) {
             plain.truncate(plain.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
@@ -141,16 +134,7 @@ mod tests {
 
     #[test]
     fn system_paths_are_no_mount_points() {
-        for guest in [
-            "/",
-            "",
-            "data",
-            "/usr",
-            "/usr/local/data",
-            "/a/../usr",
-            "/a//b",
-            "/a/",
-        ] {
+        for guest in ["/", "", "data", "/usr", "/usr/local/data", "/a/../usr", "/a//b", "/a/"] {
             assert!(check_mount_point(guest.as_bytes()).is_err(), "{guest}");
         }
         assert!(check_mount_point(b"/usrdata").is_ok());

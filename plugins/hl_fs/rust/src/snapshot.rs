@@ -15,9 +15,7 @@ use tempfile::TempDir;
 fn private_directory(within: Option<&Path>) -> Result<TempDir> {
     use std::os::unix::fs::PermissionsExt;
     let mut builder = tempfile::Builder::new();
-    builder
-        .prefix("hl_fs-")
-        .permissions(std::fs::Permissions::from_mode(0o700));
+    builder.prefix("hl_fs-").permissions(std::fs::Permissions::from_mode(0o700));
     Ok(match within {
         Some(directory) => builder.tempdir_in(directory)?,
         None => builder.tempdir()?,
@@ -88,10 +86,7 @@ impl Ephemeral {
 }
 
 fn open_tree(tree: &Tree) -> Result<Dir> {
-    Ok(Dir::open_ambient_dir(
-        tree.directory.path(),
-        cap_std::ambient_authority(),
-    )?)
+    Ok(Dir::open_ambient_dir(tree.directory.path(), cap_std::ambient_authority())?)
 }
 
 /// A copy of what is in `root`, or None if that is nothing.
@@ -99,10 +94,7 @@ fn copy(root: &Dir, within: Option<&Path>) -> Result<Option<Arc<Tree>>> {
     if root.entries()?.next().is_none() {
         return Ok(None);
     }
-    let mut tree = Tree {
-        directory: private_directory(within)?,
-        names: HashMap::new(),
-    };
+    let mut tree = Tree { directory: private_directory(within)?, names: HashMap::new() };
     let target = open_tree(&tree)?;
     let mut copy = tree::Copy::default();
     copy.run(root, &target, &target, Path::new(""))?;
@@ -147,20 +139,13 @@ impl CapFs {
         let handles = (entries.into_iter())
             .map(|(number, handle)| (number, handle.map(|handle| self.save(&handle, &trees))))
             .collect();
-        Ok(Snapshot {
-            next,
-            handles,
-            trees,
-        })
+        Ok(Snapshot { next, handles, trees })
     }
 
     fn save(&self, handle: &Handle, trees: &[Option<Arc<Tree>>]) -> Saved {
         let open = &handle.open;
         let status = status_of(&open.file);
-        let index = self
-            .mounts
-            .iter()
-            .position(|mount| Arc::ptr_eq(mount, &open.mount));
+        let index = self.mounts.iter().position(|mount| Arc::ptr_eq(mount, &open.mount));
         let file = match index.filter(|_| open.mount.ephemeral.is_some()) {
             None => {
                 let named = status.is_ok_and(|status| status.stx_nlink > 0);
@@ -169,23 +154,12 @@ impl CapFs {
             Some(index) => {
                 let inode = status.map_or(0, |status| status.stx_ino);
                 let is_root = status_of(&open.mount.root).is_ok_and(|root| root.stx_ino == inode);
-                let found = trees[index]
-                    .as_ref()
-                    .and_then(|tree| tree.names.get(&inode))
-                    .cloned();
-                let path = if is_root {
-                    Some(PathBuf::from("."))
-                } else {
-                    found
-                };
+                let found = trees[index].as_ref().and_then(|tree| tree.names.get(&inode)).cloned();
+                let path = if is_root { Some(PathBuf::from(".")) } else { found };
                 SavedFile::Ephemeral(index, open.kind, path)
             }
         };
-        Saved {
-            flags: handle.flags,
-            position: *lock(&handle.position),
-            file,
-        }
+        Saved { flags: handle.flags, position: *lock(&handle.position), file }
     }
 
     /// Goes back to a snapshot of this file system or of one with the same mounts; without one, to
@@ -222,18 +196,12 @@ impl CapFs {
             }
             SavedFile::Ephemeral(index, kind, path) => {
                 let mount = self.mounts.get(*index)?;
-                let node = mount
-                    .node(path.as_ref()?.as_os_str().as_bytes(), false)
-                    .ok()?;
+                let node = mount.node(path.as_ref()?.as_os_str().as_bytes(), false).ok()?;
                 let file = node.open(access(saved.flags, *kind)).ok()?;
-                Arc::new(OpenFile::new(file, mount).ok()?)
+                Arc::new(OpenFile::new(file, &node.status, mount).ok()?)
             }
         };
-        Some(Handle {
-            open,
-            flags: saved.flags,
-            position: Mutex::new(saved.position),
-        })
+        Some(Handle { open, flags: saved.flags, position: Mutex::new(saved.position) })
     }
 
     /// Closes every handle.
@@ -244,16 +212,8 @@ impl CapFs {
 
 /// The flags of open(2) for a handle.
 pub fn access(flags: OpenFlags, kind: FileKind) -> OFlags {
-    let end = if flags.contains(OpenFlags::APPEND) {
-        OFlags::APPEND
-    } else {
-        OFlags::empty()
-    };
-    match (
-        kind,
-        flags.contains(OpenFlags::READ),
-        flags.intersects(OpenFlags::WRITES),
-    ) {
+    let end = if flags.contains(OpenFlags::APPEND) { OFlags::APPEND } else { OFlags::empty() };
+    match (kind, flags.contains(OpenFlags::READ), flags.intersects(OpenFlags::WRITES)) {
         (FileKind::Directory, _, _) => OFlags::RDONLY | OFlags::DIRECTORY,
         (_, true, true) => OFlags::RDWR | end,
         (_, false, true) => OFlags::WRONLY | end,

@@ -67,10 +67,7 @@ fn with_status(entry: std::io::Result<DirEntry>) -> Result<(DirEntry, Metadata)>
 fn open_up(dir: &Dir, entry: &DirEntry, status: &Metadata) -> Result<bool> {
     let closed = status.mode() & 0o700 != 0o700 && (status.is_dir() || status.mode() & 0o400 == 0);
     if closed {
-        dir.set_permissions(
-            entry.file_name(),
-            Permissions::from_mode(status.mode() | 0o700),
-        )?;
+        dir.set_permissions(entry.file_name(), Permissions::from_mode(status.mode() | 0o700))?;
     }
     Ok(closed)
 }
@@ -118,9 +115,7 @@ impl Copy {
                 return Ok(());
             }
         }
-        self.names
-            .entry(status.ino())
-            .or_insert_with(|| path.clone());
+        self.names.entry(status.ino()).or_insert_with(|| path.clone());
         if status.is_dir() {
             to.create_dir(&name)?;
             let child = to.open_dir(&name)?;
@@ -128,27 +123,19 @@ impl Copy {
             return dress(to.open(&name)?, status);
         }
         let target = to.create(&name)?;
-        std::io::copy(
-            &mut entry.open()?.into_std(),
-            &mut target.try_clone()?.into_std(),
-        )?;
+        std::io::copy(&mut entry.open()?.into_std(), &mut target.try_clone()?.into_std())?;
         dress(target, status)
     }
 }
 
 /// Gives a copy the mode and times of its original.
 fn dress(copy: impl AsFd, status: &Metadata) -> Result<()> {
-    let time = |seconds, nanoseconds| rustix::fs::Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds,
-    };
+    let time =
+        |seconds, nanoseconds| rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = rustix::fs::Timestamps {
         last_access: time(status.atime(), status.atime_nsec()),
         last_modification: time(status.mtime(), status.mtime_nsec()),
     };
     rustix::fs::futimens(&copy, &times)?;
-    Ok(rustix::fs::fchmod(
-        copy,
-        rustix::fs::Mode::from_raw_mode(status.mode() & 0o7777),
-    )?)
+    Ok(rustix::fs::fchmod(copy, rustix::fs::Mode::from_raw_mode(status.mode() & 0o7777))?)
 }

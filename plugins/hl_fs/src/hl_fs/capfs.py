@@ -406,9 +406,9 @@ class CapFs:
 
     def recount(self, path: AnyPath) -> Usage:
         """Count anew what a mount holds, after the host has changed it."""
-        used_bytes, used_files = ffi.new("uint64_t *"), ffi.new("uint64_t *")
-        self._at(lib.hl_fs_recount, path, used_bytes, used_files)
-        return Usage(used_bytes[0], used_files[0])
+        used = ffi.new("hl_fs_usage *")
+        self._at(lib.hl_fs_recount, path, used)
+        return Usage(used.bytes, used.files)
 
     # ---- snapshots -------------------------------------------------------------------------------
 
