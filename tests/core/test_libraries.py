@@ -149,15 +149,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return compiled(tmp_path_factory.mktemp("elf") / "p").read_bytes()
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    changes=st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8)), max_size=8)
-)
+CHANGES = st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8)), max_size=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=CHANGES)
 def test_a_damaged_file_is_read_or_refused(
-    tmp_path: Path, original: bytes, changes: list[tuple[int, bytes]]
+    tmp_path_factory: pytest.TempPathFactory, original: bytes, changes: list[tuple[int, bytes]]
 ) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged"
     content = bytearray(original)
     for offset, value in changes:
         content[offset : offset + len(value)] = value
