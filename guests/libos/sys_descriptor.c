@@ -1,5 +1,6 @@
 /* sys_descriptor.c: what is done to descriptors and open files: dup, fcntl, ioctl, lseek, sync. */
 #include <asm-generic/ioctls.h>
+#include <linux/fadvise.h>
 #include <linux/fs.h>
 #include "sys.h"
 
@@ -198,6 +199,18 @@ long sys_fsync(const struct syscall_arguments *arguments) {
 
 long sys_fdatasync(const struct syscall_arguments *arguments) {
     return sync_one(arguments->a[0], true);
+}
+
+/* Advice without effect, but for its errors: posix_fadvise(2). */
+long sys_fadvise64(const struct syscall_arguments *arguments) {
+    struct file *file = file_of(arguments->a[0]);
+    if (!file)
+        return -EBADF;
+    long error = !file->operations->is_seekable          ? -ESPIPE
+                 : arguments->a[3] > POSIX_FADV_NOREUSE ? -EINVAL
+                                                         : 0;
+    file_close(file);
+    return error;
 }
 
 long sys_sync(const struct syscall_arguments *arguments) {

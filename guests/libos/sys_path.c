@@ -41,6 +41,22 @@ long sys_mkdirat(const struct syscall_arguments *arguments) {
     return make_directory(arguments->a[0], arguments->a[1], arguments->a[2]);
 }
 
+/* Only what mkdir's sibling open could make, too: there are no named pipes, and no devices to name. */
+static long make_node(int directory, uint64_t path, uint32_t mode) {
+    uint32_t type = mode & S_IFMT ? mode & S_IFMT : S_IFREG;
+    if (type != S_IFREG)
+        return type == S_IFDIR ? -EINVAL : -EPERM;
+    return make_path(directory, path, S_IFREG | (mode & 07777 & ~file_mode_mask), NULL);
+}
+
+long sys_mknod(const struct syscall_arguments *arguments) {
+    return make_node(AT_FDCWD, arguments->a[0], arguments->a[1]);
+}
+
+long sys_mknodat(const struct syscall_arguments *arguments) {
+    return make_node(arguments->a[0], arguments->a[1], arguments->a[2]);
+}
+
 static long make_link(uint64_t target, int directory, uint64_t path) {
     static char copy[PATH_LIMIT];
     long error = user_path(copy, (const char *)target);
