@@ -171,14 +171,30 @@ class TcpServer(socketserver.ThreadingTCPServer):
     def __init__(self, serve: Callable[[socket.socket], None], address: str) -> None:
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._serve, self.connections, self.stopping = serve, 0, threading.Event()
+        self._open, self._changed = 0, threading.Condition()
         super().__init__((address, 0), socketserver.BaseRequestHandler)
         self.address, self.port = self.server_address[:2]
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        self.connections += 1
         with contextlib.suppress(OSError):
             self._serve(request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            self.connections, self._open = self.connections + 1, self._open + 1
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def finished(self, timeout: float) -> None:
+        """Wait until every connection has ended."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._open == 0, timeout)
 
     def stop(self) -> None:
         self.stopping.set()

@@ -192,7 +192,7 @@ class GuestSocket:
             self._socket.connect(self._sockaddr(address, port))
             self._connected_to, self._in_use = (canonical(address), port), True
             return
-        if not self._in_use:
+        if self._connecting_since is None:
             self._context.ledger.connect()
         error = self._socket.connect_ex(self._sockaddr(address, port))
         if error in (0, errno.EINPROGRESS):

@@ -105,7 +105,9 @@ def parse_host(text: str) -> str | Address:
         ValueError: it is neither, or looks like an address without being one in its usual form.
     """
     if text.startswith("[") and text.endswith("]"):
-        return canonical(parse_address(text[1:-1]))
+        text = text[1:-1]
+        if ":" not in text:
+            raise ValueError("brackets are for IPv6 addresses")
     if ":" in text:
         return canonical(parse_address(text))
     name = _ascii_name(text)

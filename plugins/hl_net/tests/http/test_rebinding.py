@@ -28,7 +28,7 @@ def test_rebinding_name_gains_nothing(make_guest: Any, dns_stub: Any, http_serve
     assert dns_stub.queries.count("rebind.test A") == 1
     error = guest.refused("net.request", method="GET", url=url)
     assert error.data["reason"] == "special address"
-    assert error.rule.endswith("via 127.0.0.1/32")
+    assert error.rule.endswith(" via 127.0.0.2/32,127.0.0.1/32")
     assert len(granted.seen) == 1
 
 

@@ -63,6 +63,7 @@ def test_internationalised_name_is_ascii() -> None:
         "http://a.example-/",
         "http://a%2eexample/",
         "http://[::1/",
+        "http://[127.0.0.1]/",
         "http://[::1%25lo]/",
         "http://[fe80::1%lo]/",
         "http://[v1.a]/",

@@ -1,0 +1,101 @@
+"""The plugin as core sees it: entry point, functions, options; and the record of decisions."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hl_net import NetConfiguration
+from hl_net.plugin import NetPlugin
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_entry_point_names_the_plugin() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert 'net = "hl_net.plugin:NetPlugin"' in text
+    assert EntryPoint("net", "hl_net.plugin:NetPlugin", "hyperlight").load() is NetPlugin
+
+
+def test_every_function_is_in_the_plugins_namespace() -> None:
+    functions = list(NetPlugin(NetConfiguration()).host_functions())
+    assert len(functions) == 20
+    assert all(function.name.startswith("net.") and function.doc for function in functions)
+
+
+def test_every_function_is_documented_with_its_parameters_and_results() -> None:
+    lines = README.read_text().splitlines()
+    for function in NetPlugin(NetConfiguration()).host_functions():
+        row = next(line for line in lines if line.startswith(f"| `{function.name}`"))
+        for field in [*function.request.model_fields, *function.response.model_fields]:
+            assert f"`{field}" in row or f"{field}" in row, (function.name, field)
+
+
+def test_functions_that_wait_are_marked() -> None:
+    functions = NetPlugin(NetConfiguration()).host_functions()
+    assert {function.name for function in functions if function.blocking} == {
+        "net.request",
+        "net.request_write",
+        "net.response",
+        "net.response_read",
+        "net.poll",
+        "net.resolve",
+        "net.dns",
+    }
+
+
+def test_options_become_a_configuration() -> None:
+    options = {"--allow": ("https://a.example/v1", "tcp://b.example:22")}
+    found = NetPlugin.configuration_from_options(options)
+    assert NetConfiguration.model_validate(found).explain() == [
+        "allow https://a.example/v1",
+        "allow tcp://b.example:22",
+    ]
+    assert NetPlugin.configuration_from_options({"--allow": ()}) is None
+    assert NetPlugin.configuration_from_options({}) is None
+
+
+def test_faulty_option_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'a\.example'"):
+        NetPlugin.configuration_from_options({"--allow": ("a.example",)})
+
+
+def test_option_all_is_written_out() -> None:
+    found = NetPlugin.configuration_from_options({"--allow": ("all",)})
+    assert NetConfiguration.model_validate(found).allow == NetConfiguration(allow="all").allow  # type: ignore[arg-type]
+
+
+def test_authority_that_is_no_certificate_shows_at_once(tmp_path: Path) -> None:
+    faulty = tmp_path / "faulty.pem"
+    faulty.write_text("nothing")
+    with pytest.raises(OSError, match=r".+"):
+        NetPlugin(NetConfiguration(authorities=(faulty,)))
+
+
+def test_every_decision_is_one_record(
+    make_guest: Any, echo: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "hl_net.policy")
+    guest = make_guest(allow=f"tcp://127.0.0.1:{echo.port}", listen=[0])
+    guest.connect("127.0.0.1", echo.port)
+    guest.refused("net.connect", handle=guest.socket(), address="127.0.0.1", port=1)
+    guest.refused("net.resolve", name="a.test")
+    guest.refused("net.request", method="GET", url="http://a.test/x?token=s3cret")
+    guest.refused("net.request", method="GET", url="http://user@a.test/\n?token=s3cret")
+    guest.refused("net.bind", handle=guest.socket(), address="127.0.0.1", port=1)
+    decisions: list[dict[str, Any]] = [vars(record)["hl_net"] for record in caplog.records]
+    found = [(entry["action"], entry["allowed"], entry["reason"]) for entry in decisions]
+    assert found == [
+        ("connect", True, "granted"),
+        ("connect", False, "special address"),
+        ("resolve", False, "missing rule"),
+        ("request", False, "missing rule"),
+        ("request", False, decisions[4]["reason"]),
+        ("listen", False, "missing rule"),
+    ]
+    assert decisions[4]["reason"].startswith("malformed")
+    assert "s3cret" not in caplog.text
+    assert all("\n" not in record.getMessage() for record in caplog.records)
