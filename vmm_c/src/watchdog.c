@@ -177,8 +177,9 @@ void watchdog_leave(hl_vm *vm) {
 int watchdog_wait(hl_vm *vm, int64_t until_ns) {
     struct pollfd wake = {.fd = hl_vm_wake_fd(vm), .events = POLLIN};
     if (wake.fd < 0) return wake.fd;
-    int64_t left = until_ns - monotonic_ns();
-    struct timespec timeout = timespec_of(left > 0 ? left : 0);
+    int64_t now = monotonic_ns();
+    /* The guest may ask for any time, so the difference may not be one. */
+    struct timespec timeout = timespec_of(until_ns > now ? until_ns - now : 0);
     if (ppoll(&wake, 1, until_ns == INT64_MAX ? NULL : &timeout, NULL) >= 0) return 0;
     return errno == EINTR ? -EINTR : hl_fail(-errno, "ppoll: %s", strerror(errno));
 }
