@@ -170,16 +170,21 @@ void cpu_state_start(struct cpu_state *state, uint64_t entry, uint64_t stack) {
     memcpy(state->xsave + 24, &mxcsr, sizeof mxcsr);
 }
 
+/* A string instruction leaves once for each element, and KVM emulates up to 1024 of them in one go. */
+#define FINISH_LIMIT 4096
+
 int cpu_finish_exit(hl_vm *vm) {
-    if (!vm->exit_unfinished) return 0;
+    int result = 0;
     vm->run->immediate_exit = 1;
-    vm->counters.ioctls++;
-    int result = ioctl(vm->vcpu_fd, KVM_RUN, 0);
+    for (unsigned left = FINISH_LIMIT; vm->exit_unfinished && left; left--) {
+        vm->counters.ioctls++;
+        result = ioctl(vm->vcpu_fd, KVM_RUN, 0) ? errno : 0;
+        vm->exit_unfinished = result != EINTR;
+        if (result && result != EINTR) break;
+    }
     vm->run->immediate_exit = 0;
-    if (result == 0 || errno != EINTR)
-        return hl_fail(-EIO, "KVM did not finish the last exit: %s", result ? strerror(errno) : "it ran on");
-    vm->exit_unfinished = false;
-    return 0;
+    if (!vm->exit_unfinished) return 0;
+    return hl_fail(-EIO, "KVM did not finish the last exit: %s", result ? strerror(result) : "it ran on");
 }
 
 int hl_vm_get_registers(hl_vm *vm, struct hl_registers *to) {

@@ -20,20 +20,34 @@
 #define PDPT (HL_SYSTEM_PML4 + 0x1000)
 #define LOW_TABLE (HL_SYSTEM_PML4 + 0x2000)
 #define DIRECTORIES (HL_SYSTEM_PML4 + 0x3000)
-_Static_assert(DIRECTORIES + (HL_RAM_MAXIMUM / GIB + 1 + HL_IMAGE_MAXIMUM / GIB) * 0x1000 <= HL_SYSTEM_SIZE,
-               "the page directories of the largest guest fit");
+_Static_assert(DIRECTORIES + (HL_RAM_MAXIMUM / GIB + 1 + HL_IMAGE_MAXIMUM / GIB + 1) * 0x1000 <= HL_SYSTEM_SIZE,
+               "the page directories of the largest guest fit, and the page table of its image's end");
 
 static uint64_t *table(hl_vm *vm, uint64_t address) { return (uint64_t *)(vm->system + address); }
 
-/* Maps [first, end) with 2 MiB pages; *directory is the next free page directory. */
-static void map_large(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits, uint64_t *directory) {
+/* Takes the next free page for a table; returns the entry that points to it. */
+static uint64_t take_table(uint64_t *next_free) {
+    uint64_t entry = *next_free | PRESENT | WRITABLE | USER | USED;
+    *next_free += HL_PAGE_SIZE;
+    return entry;
+}
+
+/* A page table for [first, end), less than 2 MiB: no address that is not backed may be reached, because
+ * KVM would emulate the access and leave it half done. */
+static uint64_t map_small(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits, uint64_t *next_free) {
+    uint64_t entry = take_table(next_free);
+    for (uint64_t address = first; address < end; address += HL_PAGE_SIZE)
+        table(vm, entry & ~UINT64_C(0xfff))[address / HL_PAGE_SIZE % 512] = address | bits;
+    return entry;
+}
+
+/* Maps [first, end) with 2 MiB pages, and what is left at the end with 4 KiB pages. */
+static void map_large(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits, uint64_t *next_free) {
     for (uint64_t address = first; address < end; address += LARGE_SIZE) {
         uint64_t *slot = &table(vm, PDPT)[address / GIB];
-        if (!*slot) {
-            *slot = *directory | PRESENT | WRITABLE | USER | USED;
-            *directory += HL_PAGE_SIZE;
-        }
-        table(vm, *slot & ~UINT64_C(0xfff))[address / LARGE_SIZE % 512] = address | bits | LARGE;
+        if (!*slot) *slot = take_table(next_free);
+        table(vm, *slot & ~UINT64_C(0xfff))[address / LARGE_SIZE % 512] =
+            end - address < LARGE_SIZE ? map_small(vm, address, end, bits, next_free) : address | bits | LARGE;
     }
 }
 
@@ -42,12 +56,12 @@ static void map_system_page(hl_vm *vm, uint64_t address, uint64_t bits) {
 }
 
 static void build_page_tables(hl_vm *vm) {
-    uint64_t directory = DIRECTORIES;
+    uint64_t next_free = DIRECTORIES;
     table(vm, HL_SYSTEM_PML4)[0] = PDPT | PRESENT | WRITABLE | USER | USED;
     map_large(vm, HL_RAM_ADDRESS, HL_RAM_ADDRESS + vm->config.memory, PRESENT | WRITABLE | USER | USED,
-              &directory);
+              &next_free);
     if (vm->image)
-        map_large(vm, HL_IMAGE_ADDRESS, HL_IMAGE_ADDRESS + vm->image_mapped, PRESENT | USER | USED, &directory);
+        map_large(vm, HL_IMAGE_ADDRESS, HL_IMAGE_ADDRESS + vm->image_mapped, PRESENT | USER | USED, &next_free);
     table(vm, table(vm, PDPT)[0] & ~UINT64_C(0xfff))[0] = LOW_TABLE | PRESENT | WRITABLE | USER | USED;
     map_system_page(vm, HL_BOOT_INFO_ADDRESS, NO_EXECUTE);
     map_system_page(vm, HL_SYSTEM_GDT, NO_EXECUTE);
