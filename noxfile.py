@@ -9,17 +9,18 @@ import nox
 ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-TEST_TOOLS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = True
 
 
-def install(session: nox.Session, *requirements: str) -> None:
-    """Install what comes from the index once, and the wheels built here anew."""
-    session.install(*TEST_TOOLS, *requirements, silent=True)
-    session.install("--force-reinstall", "--no-deps", *requirements, silent=True)
+def install(session: nox.Session, folder: Path, *wheels: str) -> None:
+    """Install a package's test requirements and the wheels, these anew even at an equal version."""
+    project = nox.project.load_toml(folder / "pyproject.toml")
+    tools = nox.project.dependency_groups(project, "test")
+    session.install(*tools, *wheels, silent=True)
+    session.install("--force-reinstall", "--no-deps", *wheels, silent=True)
 
 
 def wheel(name: str) -> str:
@@ -44,7 +45,7 @@ def wheels(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def core(session: nox.Session) -> None:
     """Core with no plugin at all."""
-    install(session, wheel("hyperlight_core") + "[cli]")
+    install(session, ROOT, wheel("hyperlight_core") + "[cli]")
     session.run("pytest", "tests/core", *session.posargs)
 
 
@@ -52,5 +53,5 @@ def core(session: nox.Session) -> None:
 @nox.parametrize("plugin", [nox.param(name, id=name) for name in PLUGINS])
 def plugin(session: nox.Session, plugin: str) -> None:
     """One plugin with core."""
-    install(session, wheel("hyperlight_core"), wheel(plugin))
+    install(session, ROOT / "plugins" / plugin, wheel("hyperlight_core"), wheel(plugin))
     session.run("pytest", f"plugins/{plugin}/tests", *session.posargs)
