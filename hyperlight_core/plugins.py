@@ -142,7 +142,12 @@ class _Manager(pluggy.PluginManager):
     """Looks at public names only, which saves most of the time of making a sandbox's plugins."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        return None if name.startswith("_") else super().parse_hookimpl_opts(plugin, name)
+        options = None if name.startswith("_") else super().parse_hookimpl_opts(plugin, name)
+        if options is not None and (options["wrapper"] or options["hookwrapper"]):
+            raise pluggy.PluginValidationError(
+                plugin, f"{name} is a wrapper: no plugin wraps others"
+            )
+        return options
 
     def parse_hookspec_opts(
         self, module_or_class: ModuleType | type, name: str

@@ -348,6 +348,16 @@ def test_a_hook_with_an_argument_that_does_not_exist_is_an_error() -> None:
         load_plugins({"x": Curious()})
 
 
+def test_a_hook_wrapper_is_an_error() -> None:
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def closed(self) -> Iterator[None]:
+            yield
+
+    with pytest.raises(PluginError, match="closed is a wrapper"):
+        load_plugins({"x": Wrapping()})
+
+
 # ---- the table ---------------------------------------------------------------------------------
 
 
