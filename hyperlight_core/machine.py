@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from hyperlight_core.errors import (
     SandboxConsumedError,
     SandboxKilledError,
     SandboxPoisonedError,
+    StateError,
 )
 from hyperlight_core.guests import BootRequest, GuestImage
 from hyperlight_core.hookspecs import SnapshotToken
@@ -90,16 +91,26 @@ class CallContext:
         limits: Limits | None = None,
     ) -> Reply:
         """Call a guest function; see `GuestCalls.call` for what it raises."""
-        with self._machine.poisoning():
-            return self._machine.calls.call(
-                method, params, attachment=attachment, limits=limits or self._machine.spec.limits
+        machine = self._machine
+        machine.check_owner()
+        try:
+            return machine.calls.call(
+                method, params, attachment=attachment, limits=limits or machine.spec.limits
             )
+        except BaseException as error:
+            machine.poison_if_unfinished(error)
+            raise
 
     def boot(self, request: BootRequest | None = None) -> None:
         """Start a guest that was only loaded; see `GuestCalls.boot` for what it raises."""
-        with self._machine.poisoning():
+        machine = self._machine
+        machine.check_owner()
+        try:
             params = None if request is None else request.params()
-            self._machine.calls.boot(params, self._machine.spec.boot_limits)
+            machine.calls.boot(params, machine.spec.boot_limits)
+        except BaseException as error:
+            machine.poison_if_unfinished(error)
+            raise
 
     def read(self, address: int, size: int) -> bytes:
         """Copy guest memory; raises ConfigurationError if the range is not in RAM."""
@@ -108,6 +119,22 @@ class CallContext:
     def write(self, address: int, data: bytes) -> None:
         """Overwrite guest memory; raises ConfigurationError if the range is not in RAM."""
         self._machine.vm.write(address, data)
+
+
+class _Use:
+    """One use of a machine; a class, because a generator costs more than the lock."""
+
+    __slots__ = ("_machine", "_poisoned", "_state")
+
+    def __init__(self, machine: Machine, state: object, *, poisoned: bool) -> None:
+        self._machine, self._state, self._poisoned = machine, state, poisoned
+
+    def __enter__(self) -> CallContext:
+        self._machine.acquire(self._state, poisoned=self._poisoned)
+        return self._machine.context
+
+    def __exit__(self, *_: object) -> None:
+        self._machine.release()
 
 
 class Machine:
@@ -124,6 +151,7 @@ class Machine:
         vm: the micro-VM.
         plugins: this machine's plugin instances.
         calls: guest calls; use them inside `using` only.
+        context: the guest calls of whoever uses the machine.
         current: the state that may be used now; kept by `states`.
 
     Raises:
@@ -136,6 +164,7 @@ class Machine:
         self.current: object = None
         self._lock = threading.Lock()
         self._owner: int | None = None
+        self.context = CallContext(self)
         self._closed = False
         self._poison: BaseException | None = None
         self.plugins: PluginSet = load_plugins(spec.plugins)
@@ -172,7 +201,7 @@ class Machine:
             return cls(spec, start), start
         # The guest starts without any plugin, so that what is kept holds nothing of this sandbox.
         with cls(replace(spec, plugins={}, stream=None)) as bare, bare.using():
-            CallContext(bare).boot(spec.guest.boot)
+            bare.context.boot(spec.guest.boot)
             start = bare.snapshot()
         if spec.cache:
             snapshot_store.keep(spec, start.memory)
@@ -180,9 +209,10 @@ class Machine:
 
     # ---- use -----------------------------------------------------------------------------------
 
-    @contextmanager
-    def using(self, state: object = None, *, poisoned: bool = False) -> Iterator[CallContext]:
-        """Have the machine to oneself.
+    def using(
+        self, state: object = None, *, poisoned: bool = False
+    ) -> AbstractContextManager[CallContext]:
+        """Have the machine to oneself, in a with statement.
 
         Args:
             state: the state that uses it; must be the current one.
@@ -191,16 +221,30 @@ class Machine:
         Raises:
             StateError: busy in this very thread, closed, consumed or poisoned.
         """
+        return _Use(self, state, poisoned=poisoned)
+
+    def acquire(self, state: object, *, poisoned: bool) -> None:
+        """What entering `using` does; `release` undoes it."""
         me = threading.get_ident()
         if self._owner == me:
             raise SandboxBusyError("the sandbox is in use by this thread, further up the stack")
-        with self._lock:
-            self._owner = me
-            try:
-                self._check(state, poisoned=poisoned)
-                yield CallContext(self)
-            finally:
-                self._owner = None
+        self._lock.acquire()
+        try:
+            self._check(state, poisoned=poisoned)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._owner = me
+
+    def release(self) -> None:
+        """Let other threads use the machine."""
+        self._owner = None
+        self._lock.release()
+
+    def check_owner(self) -> None:
+        """Raise StateError unless this thread has the machine to itself."""
+        if self._owner != threading.get_ident():
+            raise StateError("calls into a guest are made while its sandbox is in use, not later")
 
     def _check(self, state: object, *, poisoned: bool) -> None:
         if self._closed:
@@ -215,15 +259,10 @@ class Machine:
                 " restore, reset or close it"
             ) from self._poison
 
-    @contextmanager
-    def poisoning(self) -> Iterator[None]:
-        """Poison the machine if the block fails in the middle of something."""
-        try:
-            yield
-        except BaseException as error:
-            if self.calls.unfinished:
-                self._poison = error
-            raise
+    def poison_if_unfinished(self, error: BaseException) -> None:
+        """Remember `error` if it left the guest in the middle of something."""
+        if self.calls.unfinished:
+            self._poison = error
 
     @property
     def status(self) -> str:

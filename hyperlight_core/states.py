@@ -17,8 +17,8 @@ A state that has moved on is consumed: every later use raises SandboxConsumedErr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import (
@@ -227,7 +227,7 @@ class State:
         """Make this the machine's state; the machine is in use by the caller."""
         state = cls._made(machine, past, {})
         state._take_over()
-        state.entered(CallContext(machine))
+        state.entered(machine.context)
         if cls.use is Use.RESET:
             state._entry = machine.snapshot()
         return state
@@ -286,22 +286,13 @@ class State:
 
     # ---- use ----
 
-    @contextmanager
-    def calls(self) -> Iterator[CallContext]:
+    def calls(self) -> AbstractContextManager[CallContext]:
         """Several guest calls that see each other's traces; `use` applies at the end.
 
         Raises:
             StateError: the state is consumed, used up, poisoned, closed or busy in this thread.
         """
-        with self._machine.using(self) as context:
-            if self._spent:
-                raise SandboxConsumedError(f"this {type(self).__name__} could be used only once")
-            self._spent = type(self).use is Use.ONCE
-            try:
-                yield context
-            finally:
-                if self._entry is not None:
-                    self._machine.restore(self._entry)
+        return _Calls(self)
 
     def call(
         self,
@@ -384,7 +375,7 @@ class State:
         machine = self._machine
         memory = _Memory(type(self), self._author_attributes(), machine.snapshot(), self._entry)
         try:
-            metadata.move(CallContext(machine))
+            metadata.move(machine.context)
             return target._enter(machine, (*self._past, memory))
         except BaseException:
             machine.restore(memory.snapshot)
@@ -408,6 +399,32 @@ class State:
 
 
 _OWN = frozenset({"_machine", "_past", "_entry", "_spent", "_info"})
+
+
+class _Calls:
+    """One use of a state; a class, because a generator costs more than the lock."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __enter__(self) -> CallContext:
+        state = self._state
+        state._machine.acquire(state, poisoned=False)
+        if state._spent:
+            state._machine.release()
+            raise SandboxConsumedError(f"this {type(state).__name__} could be used only once")
+        state._spent = type(state).use is Use.ONCE
+        return state._machine.context
+
+    def __exit__(self, *_: object) -> None:
+        state = self._state
+        try:
+            if state._entry is not None:
+                state._machine.restore(state._entry)
+        finally:
+            state._machine.release()
 
 
 class EvolvableSandbox(Generic[_Next_co, _Metadata_contra]):
@@ -451,7 +468,7 @@ class DevolvableSandbox(Generic[_Previous_co, _Metadata_contra]):
                     f" its past is {_names(past)}"
                 )
             if machine.status != "poisoned":
-                metadata.move(CallContext(machine))
+                metadata.move(machine.context)
             return cast(_Previous_co, state._go_back(len(past) - 1))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
 import weakref
 from dataclasses import dataclass, fields
@@ -44,6 +45,8 @@ __all__ = [
 NEVER_NS = 2**63 - 1
 CONTROL_ADDRESS: int = lib.HL_RAM_ADDRESS
 _MIB = 2**20
+#: `struct hl_exit`, read at once because each member on its own costs as much.
+_EXIT = struct.Struct("=4I2Qq")
 
 
 @dataclass(frozen=True)
@@ -274,6 +277,7 @@ class Vm:
         self._close = weakref.finalize(self, lib.hl_vm_close, self._vm)
         self._close.atexit = False
         self._exit = ffi.new("struct hl_exit *")
+        self._exit_bytes = ffi.buffer(self._exit)
         self._limits = ffi.new("struct hl_limits *")
         self._fault: str | None = None
         self._killing = threading.Lock()
@@ -327,7 +331,8 @@ class Vm:
         if code or result.kind == lib.HL_EXIT_VIOLATION:
             self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
             _check(code)
-        return Exit(result.kind, result.value, result.console_used, result.cpu_ns)
+        kind, value, _, console_used, _, _, cpu_ns = _EXIT.unpack(self._exit_bytes)
+        return Exit(kind, value, console_used, cpu_ns)
 
     def describe_exit(self) -> str:
         """The last FAULT or VIOLATION in words, with the registers."""

@@ -47,6 +47,7 @@ __all__ = [
     "MEMBER_LIMIT",
     "PARSE_ERROR",
     "TEXT_LIMIT",
+    "Answer",
     "ErrorObject",
     "Frame",
     "MessageId",
@@ -217,12 +218,19 @@ class ErrorObject(Model):
 
 
 class Response(Model):
-    """An answer: `error` is None, or `result` means nothing."""
+    """A response as it is sent."""
 
     jsonrpc: Literal["2.0"]
     id: MessageId
     result: Any = None
     error: ErrorObject | None = None
+
+
+class Answer(NamedTuple):
+    """What a response says: `error` is None, or `result` means nothing."""
+
+    result: Any
+    error: ErrorObject | None
 
 
 _validate_request = Request.__pydantic_validator__.validate_python
@@ -242,14 +250,19 @@ def parse_request(message: Any) -> Request:
     return request
 
 
-def parse_response(text: bytes, expected_id: int) -> Response:
+def parse_response(text: bytes, expected_id: int) -> Answer:
     """The guest's answer to the request with the id `expected_id`.
 
     Raises:
         ProtocolError: the text is no such answer.
     """
+    # The usual answer needs no model: with this beginning, all it can have is a result.
+    usual = b'{"jsonrpc":"2.0","id":%d,"result":' % expected_id
+    if text.startswith(usual) and text.endswith(b"}"):
+        return Answer(parse_json(text[len(usual) : -1]), None)
+    message = parse_json(text)
     try:
-        response: Response = _validate_response(parse_json(text))
+        response: Response = _validate_response(message)
     except ValidationError as error:
         raise ProtocolError(f"not a JSON-RPC 2.0 response: {describe(error)}") from None
     if ("result" in response.model_fields_set) == ("error" in response.model_fields_set):
@@ -258,7 +271,7 @@ def parse_response(text: bytes, expected_id: int) -> Response:
         raise ProtocolError("the error of a response is an object")
     if response.id != expected_id and not (response.id is None and response.error):
         raise ProtocolError(f"the response answers {response.id!r}, not {expected_id}")
-    return response
+    return Answer(response.result, response.error)
 
 
 def describe(error: ValidationError) -> str:
