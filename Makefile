@@ -15,6 +15,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 sources = $(shell find $(1) \( -name build -o -name target -o -name tests -o -name '.*' \) -prune \
 	-o -type f \( -name '*.[chS]' -o -name '*.lds' -o -name '*.version' -o -name '*.def' -o -name '*.rs' \
 	-o -name '*.toml' -o -name 'Cargo.lock' -o -name Makefile -o -name 'build_*.py' \) -print)
+CRATES := $(wildcard plugins/*/rust/Cargo.toml)
 TYPED = hyperlight_core tests vmm_c benchmarks examples/states examples/demo/demo.py setup.py \
 	noxfile.py $(PLUGINS)
 C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
@@ -22,7 +23,7 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
 .PHONY: help setup prerequisites demo test test-c test-libos test-rust test-alone test-together \
-	bench lint format clean
+	bench lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
 	@echo 'make test    set up and run every test of every package'
@@ -74,7 +75,7 @@ test-libos: setup
 	$(MAKE) -C guests/libos test
 
 test-rust:
-	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
+	@for manifest in $(CRATES); do \
 		cargo test --quiet --locked --manifest-path $$manifest || exit 1; \
 	done
 
@@ -86,23 +87,33 @@ test-together: setup
 	$(BIN)/pytest tests --ignore tests/core
 
 # ---- checking --------------------------------------------------------------------------------------
-lint: setup
-	@$(PYTHON) -I hyperlight_core/prerequisites.py --lint
+lint: lint-python lint-types lint-c lint-rust lint-docs
+
+lint-python: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+lint-types: setup
 	$(BIN)/mypy $(TYPED)
+
+lint-c: setup
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
-	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
+
+lint-rust:
+	@$(PYTHON) -I hyperlight_core/prerequisites.py --lint
+	@for manifest in $(CRATES); do \
 		cargo fmt --check --manifest-path $$manifest && \
 		cargo clippy --quiet --locked --all-targets --manifest-path $$manifest -- -D warnings || exit 1; \
 	done
+
+lint-docs: setup
 	$(BIN)/python guests/libos/syscall_docs.py --check
 
 format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_SOURCES)
-	@for manifest in $(wildcard plugins/*/rust/Cargo.toml); do \
+	@for manifest in $(CRATES); do \
 		cargo fmt --manifest-path $$manifest || exit 1; \
 	done
 

@@ -87,7 +87,7 @@ def test_an_option_that_is_taken_names_both_owners(
 ) -> None:
     both = [InstalledPlugin(name, f"acme-{name}", "1.0") for name in ("lamp", "twin")]
     monkeypatch.setattr(plugin_options, "installed_plugins", lambda: both)
-    with pytest.raises(PluginError, match="acme-twin.*--lamp.*acme-lamp"):
+    with pytest.raises(PluginError, match=r"acme-twin.*--lamp.*acme-lamp"):
         invoke(lamp_command)
 
 
