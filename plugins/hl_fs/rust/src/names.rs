@@ -25,14 +25,7 @@ impl CapFs {
     /// Makes a directory; `mode` without set-id bits.
     pub fn mkdir(&self, path: &[u8], mode: u32) -> Result<()> {
         let at = self.at(path, Permissions::CREATE)?;
-        let exists = |error: Error| {
-            if error.is(Errno::BUSY) {
-                Errno::EXIST.into()
-            } else {
-                error
-            }
-        };
-        let parent = at.parent().map_err(exists)?;
+        let parent = at.new_parent()?;
         if parent.depth()? > self.limits.depth {
             return Err(Error::limit(Errno::NAMETOOLONG));
         }
@@ -104,7 +97,7 @@ impl CapFs {
     /// Gives a file a second name in its mount. A symlink is not followed.
     pub fn link(&self, source: &[u8], target: &[u8]) -> Result<()> {
         let (from, to) = self.pair(source, target, Permissions::CREATE)?;
-        let (source, target) = (from.parent()?, to.parent()?);
+        let (source, target) = (from.parent()?, to.new_parent()?);
         self.named(to.mount, || {
             Ok(source.dir().hard_link(source.name, target.dir(), target.name)?)
         })
@@ -113,7 +106,7 @@ impl CapFs {
     /// Makes a symlink. An absolute target would mean another file on the host: refused.
     pub fn symlink(&self, target: &[u8], path: &[u8]) -> Result<()> {
         let at = self.at(path, Permissions::CREATE)?;
-        let parent = at.parent()?;
+        let parent = at.new_parent()?;
         self.named(at.mount, || Ok(parent.dir().symlink(OsStr::from_bytes(target), parent.name)?))
     }
 

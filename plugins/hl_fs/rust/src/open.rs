@@ -58,14 +58,10 @@ impl CapFs {
         if flags.contains(OpenFlags::DIRECTORY) {
             return Err(Error::invalid(Errno::INVAL));
         }
-        let exists = |error: Error| {
-            if error.is(Errno::BUSY) {
-                Errno::EXIST.into()
-            } else {
-                error
-            }
-        };
-        let parent = at.parent().map_err(exists)?;
+        if flags.contains(OpenFlags::READ) {
+            at.mount.require(Permissions::READ)?;
+        }
+        let parent = at.new_parent()?;
         if at.mount.require(Permissions::CREATE).is_err() {
             // Only an existing file may be opened: O_CREAT asks for no more then.
             return status_at(parent.dir(), parent.name)
