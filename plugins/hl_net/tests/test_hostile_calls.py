@@ -48,7 +48,7 @@ values = st.recursive(
 
 @pytest.mark.parametrize("method", sorted(FUNCTIONS))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_no_parameters_make_the_host_fail(make_guest: Any, method: str, data: Any) -> None:

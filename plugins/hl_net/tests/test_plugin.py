@@ -11,6 +11,9 @@ import pytest
 from hl_net import NetConfiguration
 from hl_net.plugin import NetPlugin
 
+from hyperlight_core.hookspecs import SnapshotToken
+from hyperlight_core.plugins import load_plugins
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -32,6 +35,16 @@ def test_every_function_is_documented_with_its_parameters_and_results() -> None:
         row = next(line for line in lines if line.startswith(f"| `{function.name}`"))
         for field in [*function.request.model_fields, *function.response.model_fields]:
             assert f"`{field}" in row or f"{field}" in row, (function.name, field)
+
+
+def test_core_takes_the_plugin_and_calls_its_hooks() -> None:
+    plugins = load_plugins({"net": NetPlugin(NetConfiguration())})
+    token = SnapshotToken()
+    plugins.snapshot_taken(token)
+    plugins.snapshot_restored(token)
+    plugins.closed()
+    assert "net.request" in plugins.table
+    assert list(token.plugin_state) == ["net"]
 
 
 def test_functions_that_wait_are_marked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 __all__ = ["Address", "Block", "Network", "canonical", "parse_address", "special_block"]
@@ -97,6 +98,7 @@ def canonical(address: Address) -> Address:
     return mapped or address
 
 
+@lru_cache(maxsize=4096)
 def special_block(address: Address) -> Block | None:
     """The special-purpose range that `address` belongs to; None for a public unicast address."""
     address = canonical(address)

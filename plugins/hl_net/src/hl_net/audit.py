@@ -38,8 +38,10 @@ def refuse_malformed(action: str, target: str, why: str) -> DeniedError:
 
 
 def _record(decision: Decision, credentials: tuple[str, ...]) -> None:
-    fields = dataclasses.asdict(decision) | {"credentials": credentials}
     level, verb = (logging.INFO, "allow") if decision.allowed else (logging.WARNING, "refuse")
+    if not LOGGER.isEnabledFor(level):
+        return
+    fields = dataclasses.asdict(decision) | {"credentials": credentials}
     LOGGER.log(
         level,
         "%s %s %s (%s: %s)",

@@ -6,16 +6,14 @@ from typing import cast
 
 import h11
 
-from hl_net.budgets import Deadline, DeadlineName, Deadlines, over_budget
+from hl_net.budgets import Deadline, Deadlines, over_budget
 from hl_net.configuration import Budgets
+from hl_net.response import HEAD_LIMIT, Body, ResponseParser
 from hl_net.stream import Stream
 from hyperlight_core.errors import HostFunctionError, InvalidParamsError
 from hyperlight_core.functions import HostCall
 
 __all__ = ["Exchange"]
-
-_HEAD_LIMIT = 64 << 10
-_HEAD_PART, _BODY_PART = 16 << 10, 256 << 10  # bytes received at once
 
 
 class Exchange:
@@ -34,12 +32,12 @@ class Exchange:
     def __init__(self, url: str, stream: Stream, deadlines: Deadlines, budgets: Budgets) -> None:
         self.url = url
         self._stream, self._deadlines, self._budgets = stream, deadlines, budgets
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         self._cut = False  # the server stopped listening; it may have answered all the same
-        self._answering = False  # it has sent something
         self._sent = self._received = 0
-        self._rest = memoryview(b"")  # of the body: received, and not read yet
-        self._failure: HostFunctionError | None = None  # that comes after it
+        self._parser: ResponseParser  # once the request's head is sent
+        self._body: Body  # once the response's head is read
+        self._failure: HostFunctionError | None = None  # that comes after what was received
         self.answered = self.ended = False
 
     def close(self) -> None:
@@ -53,6 +51,7 @@ class Exchange:
 
     def send_head(self, request: h11.Request, call: HostCall) -> None:
         """Send the request's method, target and headers."""
+        self._parser = ResponseParser(self._http, request.method, self._stream, self._deadlines)
         self._send(request, call)
 
     def send_body(self, data: bytes | memoryview, call: HostCall) -> None:
@@ -70,15 +69,15 @@ class Exchange:
 
     def read_head(self, call: HostCall) -> h11.Response:
         """Wait for the status and headers of the response."""
-        while True:
-            event = self._next(call)
-            if isinstance(event, h11.Response):
-                self.answered = True
-                return event
-            if not isinstance(event, h11.InformationalResponse):
-                self.close()
-                message = "the server closed the connection without an answer"
-                raise HostFunctionError(message, errno="ECONNRESET")
+        deadline = self._deadlines.begin("first_byte_seconds")
+        try:
+            response = self._parser.head(deadline, call)
+        except HostFunctionError:
+            self.close()
+            raise
+        self.answered = True
+        self._body = self._parser.body(response)
+        return response
 
     def read_into(self, buffer: memoryview, call: HostCall, *, wait: bool) -> int:
         """Fill the buffer with what has arrived of the body; return how many bytes.
@@ -87,36 +86,30 @@ class Exchange:
         an error comes once what arrived before it has been read.
         """
         size = 0
-        while size < len(buffer) and not self.ended:
-            if not self._rest and not self._next_part(call, wait=wait and not size):
-                break
-            part = self._rest[: len(buffer) - size]
-            buffer[size : size + len(part)] = part
-            self._rest, size = self._rest[len(part) :], size + len(part)
-        return size
-
-    def _next_part(self, call: HostCall, *, wait: bool) -> bool:
-        """Get the next bytes of the body, if `wait` or they are there; False if there are none."""
-        if self._failure is None:
+        while size < len(buffer) and not self.ended and self._failure is None:
+            deadline = self._deadlines.begin("idle_seconds") if wait and not size else None
             try:
-                self._take(self._next(call) if wait else self._next_ready())
+                size += self._receive_into(buffer[size:], deadline, call)
+            except BlockingIOError:
+                break
             except HostFunctionError as error:
                 self._failure = error
-        if self._failure is not None and not self._rest and wait:
+                self.close()
+        if self._failure is not None and wait and not size:
             raise self._failure
-        return bool(self._rest)
+        return size
 
-    def _take(self, event: object) -> None:
-        if isinstance(event, h11.EndOfMessage):
+    def _receive_into(self, buffer: memoryview, deadline: Deadline | None, call: HostCall) -> int:
+        left = self._budgets.response_bytes - self._received
+        target = buffer[:left] if left else memoryview(bytearray(1))
+        size = self._body.receive_into(target, deadline, call)
+        if not size:
             self.ended = True
             self.close()
-        elif isinstance(event, h11.Data):
-            left = self._budgets.response_bytes - self._received
-            self._rest = memoryview(event.data)[:left]
-            self._received += len(self._rest)
-            if len(event.data) > left:
-                self.close()
-                raise over_budget("response_bytes", self._budgets.response_bytes)
+        elif not left:
+            raise over_budget("response_bytes", self._budgets.response_bytes)
+        self._received += size
+        return size
 
     def _send(self, event: h11.Event, call: HostCall) -> None:
         try:
@@ -133,48 +126,9 @@ class Exchange:
 
     def _send_bytes(self, data: bytes, call: HostCall) -> None:
         try:
-            self._stream.send(data, self._begin("idle_seconds"), call)
+            self._stream.send(data, self._deadlines.begin("idle_seconds"), call)
         except HostFunctionError as error:
             if error.errno_name not in ("EPIPE", "ECONNRESET"):
                 self.close()
                 raise
             self._cut = True
-
-    def _next(self, call: HostCall) -> object:
-        """The next event of the response, waiting for it."""
-        deadline = self._begin("idle_seconds" if self._answering else "first_byte_seconds")
-        while (event := self._parse()) is h11.NEED_DATA:
-            try:
-                size = _BODY_PART if self.answered else _HEAD_PART
-                data = self._stream.receive(size, deadline, call)
-            except HostFunctionError:
-                self.close()
-                raise
-            self._answering = True
-            deadline = self._begin("idle_seconds")
-            self._http.receive_data(data)
-        return event
-
-    def _next_ready(self) -> object:
-        """The next event of the response as far as it has arrived, or NEED_DATA."""
-        while (event := self._parse()) is h11.NEED_DATA:
-            try:
-                data = self._stream.receive_ready(_BODY_PART)
-            except HostFunctionError:
-                self.close()
-                raise
-            if data is None:
-                break
-            self._http.receive_data(data)
-        return event
-
-    def _parse(self) -> object:
-        try:
-            return self._http.next_event()
-        except h11.RemoteProtocolError as error:
-            self.close()
-            message = f"the server's answer is not valid HTTP: {error}"
-            raise HostFunctionError(message, errno="EPROTO") from error
-
-    def _begin(self, budget: DeadlineName) -> Deadline:
-        return self._deadlines.begin(budget)

@@ -291,7 +291,7 @@ class GuestSocket:
             endpoint = _endpoint(sender)
             if self._bound is not None:
                 self._remember(endpoint)  # it may be answered
-            if self._connected_to is not None or endpoint in self._peers:
+            if endpoint == self._connected_to or endpoint in self._peers:
                 return Received(min(length, len(buffer)), length, endpoint)
         raise BlockingIOError(errno.EAGAIN, "only datagrams from strangers")
 
@@ -327,6 +327,8 @@ class GuestSocket:
     def set_option(self, level: int, option: int, value: int) -> None:
         """Set a socket option."""
         self._check()
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_REUSEADDR):
+            return  # TCP has it; for UDP it would let a guest share a port with the host's programs
         self._socket.setsockopt(level, option, value)
 
     # ---- inside ----------------------------------------------------------------------------------

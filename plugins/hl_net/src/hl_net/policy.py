@@ -211,7 +211,7 @@ def _leads_to(rule: Rule, address: Address) -> bool:
 def _naming(rule: Rule, address: Address) -> str:
     """The rule that would be needed to lead to `address` too."""
     networks = (*rule.addresses, ipaddress.ip_network(address))
-    return str(rule.model_copy(update={"addresses": networks}))
+    return str(Rule.model_validate(rule.model_dump() | {"addresses": networks}))
 
 
 def _includes(denial: Rule, rule: Rule) -> bool:

@@ -21,6 +21,7 @@ from hyperlight_core.functions import HostCall
 __all__ = ["NameNotFoundError", "Resolver"]
 
 _LOOKUPS = 8  # that may be under way at once, those nobody waits for any more included
+_ADDRESSES = 64  # of one name; a DNS answer may have thousands
 _LIFETIME = 30.0  # seconds after which a lookup by DNS gives up by itself
 _LOOPBACK: list[Address] = [ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1")]
 
@@ -56,7 +57,7 @@ class Resolver:
         if not self._slots.acquire(blocking=False):
             raise CallLimitError("too many names are being looked up", errno="EAGAIN")
         lookup = _Lookup(name, self._find, self._slots)
-        return lookup.result(deadline, call)
+        return lookup.result(deadline, call)[:_ADDRESSES]
 
     def _find_by_dns(self, name: str) -> list[Address]:
         try:

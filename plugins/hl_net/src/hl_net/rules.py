@@ -194,6 +194,10 @@ class Rule(BaseModel):
         return self.host == "*" or (self.network is not None and canonical(address) in self.network)
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         methods = f"{','.join(self.methods)} " if self.methods is not None else ""
         host = f"[{self.host}]" if re.search(r"[:/]", self.host) else self.host
         ports = f":{self.ports}" if self.ports != self.default_ports.get(self.scheme) else ""

@@ -55,22 +55,19 @@ class Stream:
             self._ledger.sent_bytes += sent
             left = left[sent:]
 
-    def receive(self, size: int, deadline: Deadline, call: HostCall) -> bytes:
-        """Up to `size` bytes, at least one; b"" at the end."""
-        allowed = self._ledger.receivable(size)
-        data = self._finish(lambda: self._socket.recv(allowed), select.POLLIN, deadline, call)
-        self._ledger.received_bytes += len(data)
-        return data
+    def receive_into(self, buffer: memoryview, deadline: Deadline | None, call: HostCall) -> int:
+        """Receive what fits, at least one byte; 0 at the end.
 
-    def receive_ready(self, size: int) -> bytes | None:
-        """Up to `size` bytes of those that have arrived; None if none have, b"" at the end."""
-        allowed = self._ledger.receivable(size)
-        try:
-            data = _translated(lambda: self._socket.recv(allowed))
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-            return None
-        self._ledger.received_bytes += len(data)
-        return data
+        Without a deadline it does not wait: BlockingIOError if nothing has arrived.
+        """
+        target = buffer[: self._ledger.receivable(len(buffer))]
+        operation = partial(self._socket.recv_into, target)
+        if deadline is None:
+            size = _at_once(operation)
+        else:
+            size = self._finish(operation, select.POLLIN, deadline, call)
+        self._ledger.received_bytes += size
+        return size
 
     def _finish(
         self, operation: Callable[[], _T], events: int, deadline: Deadline, call: HostCall
@@ -86,6 +83,14 @@ class Stream:
             except BlockingIOError:
                 wanted = events
             deadline.wait(self._socket.fileno(), wanted, call)
+
+
+def _at_once(operation: Callable[[], _T]) -> _T:
+    """Its result; BlockingIOError if it would have to wait."""
+    try:
+        return _translated(operation)
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+        raise BlockingIOError from error
 
 
 def _translated(operation: Callable[[], _T]) -> _T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import idna
 
@@ -51,7 +52,7 @@ class Url:
     path: str = "/"
     query: str = ""
 
-    @property
+    @cached_property
     def authority(self) -> str:
         """The value of the Host header (RFC 9110, section 7.2)."""
         host = f"[{self.host}]" if ":" in str(self.host) else str(self.host)
@@ -62,7 +63,7 @@ class Url:
         """What two URLs must share for credentials to go to both (RFC 6454)."""
         return self.scheme, self.host, self.port
 
-    @property
+    @cached_property
     def without_query(self) -> str:
         """The URL for rules, messages and logs, which a secret in the query must not reach."""
         return f"{self.scheme}://{self.authority}{self.path}"

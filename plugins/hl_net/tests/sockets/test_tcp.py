@@ -190,6 +190,14 @@ def test_other_options_are_refused(make_guest: Any, option: str, value: int, err
     assert error.errno == errno
 
 
+def test_address_reuse_is_not_passed_on(make_guest: Any) -> None:
+    """Two programs that set it may share a UDP port."""
+    guest = make_guest()
+    handle = guest.socket("dgram")
+    guest.call("net.setsockopt", handle=handle, option="SO_REUSEADDR", value=1)
+    assert guest.call("net.getsockopt", handle=handle, option="SO_REUSEADDR")["value"] == 0
+
+
 def test_poll_waits_for_several_sockets(make_guest: Any, serve: Any) -> None:
     speak = threading.Event()
 
