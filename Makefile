@@ -16,14 +16,14 @@ sources = $(shell find $(1) \( -name build -o -name target -o -name tests -o -na
 	-o -type f \( -name '*.[chS]' -o -name '*.lds' -o -name '*.version' -o -name '*.def' -o -name '*.rs' \
 	-o -name '*.toml' -o -name 'Cargo.lock' -o -name Makefile -o -name 'build_*.py' \) -print)
 CRATES := $(wildcard plugins/*/rust/Cargo.toml)
-TYPED = hyperlight_core tests vmm_c benchmarks examples/states examples/demo/demo.py setup.py \
+TYPED = hyperlight_core tests vmm_c guests benchmarks examples/states examples/demo/demo.py setup.py \
 	noxfile.py $(PLUGINS)
 C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
-.PHONY: help setup prerequisites demo test test-c test-libos test-rust test-alone test-together \
-	bench lint lint-python lint-types lint-c lint-rust lint-docs format clean
+.PHONY: help setup prerequisites demo test test-c test-rust test-alone test-together bench \
+	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
 	@echo 'make test    set up and run every test of every package'
@@ -66,13 +66,10 @@ bench: setup
 	@$(BIN)/python benchmarks/run.py
 
 # ---- testing: the packages together come last, so that their summary ends the output ---------------
-test: test-c test-libos test-rust test-alone test-together
+test: test-c test-rust test-alone test-together
 
 test-c:
 	$(MAKE) -C vmm_c/tests test
-
-test-libos: setup
-	$(MAKE) -C guests/libos test
 
 test-rust:
 	@for manifest in $(CRATES); do \
@@ -84,7 +81,7 @@ test-alone: setup
 	$(BIN)/nox
 
 test-together: setup
-	$(BIN)/pytest tests --ignore tests/core
+	$(BIN)/pytest guests tests --ignore tests/core
 
 # ---- checking --------------------------------------------------------------------------------------
 lint: lint-python lint-types lint-c lint-rust lint-docs
@@ -122,3 +119,4 @@ clean:
 	rm -rf hyperlight_core/guests hyperlight_core/_vmm.*.so
 	rm -rf $(foreach plugin,$(PLUGINS),$(plugin)/build $(plugin)/src/*.egg-info $(plugin)/rust/target)
 	$(MAKE) -C guests/libos clean
+	$(MAKE) -C vmm_c/tests clean
