@@ -101,7 +101,9 @@ long file_of_node(struct node *node, const char *path, int flags, uint32_t mode,
 
 static long open_unnamed(struct place *place, int flags, uint32_t mode, struct file **file) {
     struct node *node = NULL;
-    if (!node_is(place->node, S_IFDIR) || !place->node->operations->make)
+    if (!node_may_be_directory(place->node))
+        return -ENOTDIR;
+    if (!place->node->operations->make)
         return -EOPNOTSUPP;
     if (!wants_write(flags))
         return -EINVAL;

@@ -1,6 +1,5 @@
 /* pipe.c: pipes, as pipe(7) describes them. */
 #include <asm-generic/ioctls.h>
-#include "process.h"
 #include "stream.h"
 #include "sys.h"
 #include "text.h"
@@ -18,7 +17,7 @@ static long pipe_write(struct file *file, const void *from, size_t size, uint64_
     (void)offset;
     long put = stream_write(stream_of(file), from, size, file_may_block(file));
     if (put == -EPIPE)
-        signal_send(current, SIGPIPE, NULL);
+        stream_signal_broken();
     return put;
 }
 

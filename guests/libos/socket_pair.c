@@ -2,7 +2,6 @@
 #include <asm-generic/ioctls.h>
 #include <linux/net.h>
 #include <linux/socket.h>
-#include "process.h"
 #include "socket.h"
 #include "stream.h"
 #include "sys.h"
@@ -31,7 +30,7 @@ static long pair_send(struct file *file, const void *from, size_t size, int flag
     bool may_block = file_may_block(file) && !(flags & MSG_DONTWAIT);
     long put = stream_write(end_of(file)->out, from, size, may_block);
     if (put == -EPIPE && !(flags & MSG_NOSIGNAL))
-        signal_send(current, SIGPIPE, NULL);
+        stream_signal_broken();
     return put;
 }
 

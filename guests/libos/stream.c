@@ -1,4 +1,5 @@
 /* stream.c: a byte stream with two ends over a ring that grows with its use. */
+#include "process.h"
 #include "stream.h"
 
 #define FIRST_ROOM 4096UL
@@ -98,6 +99,11 @@ long stream_write(struct stream *stream, const void *from, size_t size, bool may
             return done ? (long)done : error;
     }
     return done;
+}
+
+void stream_signal_broken(void) {
+    siginfo_t details = {.si_signo = SIGPIPE, .si_code = SI_USER, .si_pid = PROCESS_ID};
+    signal_send(current, SIGPIPE, &details);
 }
 
 unsigned stream_poll_read(const struct stream *stream) {

@@ -20,6 +20,8 @@ struct stream *stream_new(void); /* NULL: no memory */
 /* Both as read(2) and write(2) do for a pipe; writing to nobody gives -EPIPE, without a signal. */
 long stream_read(struct stream *stream, void *to, size_t size, bool may_block, bool peek);
 long stream_write(struct stream *stream, const void *from, size_t size, bool may_block);
+/* The signal that goes with -EPIPE. */
+void stream_signal_broken(void);
 unsigned stream_poll_read(const struct stream *stream);
 unsigned stream_poll_write(const struct stream *stream);
 /* shutdown(2): no more of it, though the end stays. */
