@@ -83,8 +83,7 @@ long sys_clock_getres(const struct syscall_arguments *arguments) {
 }
 
 long sys_clock_settime(const struct syscall_arguments *arguments) {
-    (void)arguments;
-    return -EPERM;
+    return arguments->a[0] == CLOCK_REALTIME ? -EPERM : -EINVAL;
 }
 
 long sys_settimeofday(const struct syscall_arguments *arguments) {

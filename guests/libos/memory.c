@@ -158,7 +158,7 @@ size_t memory_maps_text(char *to, size_t room) {
         text_string(&text, range->protection & PROT_WRITE ? "w" : "-");
         text_string(&text, range->protection & PROT_EXEC ? "x" : "-");
         text_string(&text, range->kind & RANGE_SHARED ? "s " : "p ");
-        text_number(&text, range->offset, 16, 8);
+        text_number(&text, range->file ? range->offset : 0, 16, 8);
         text_string(&text, range->file ? " 00:01 1 " : " 00:00 0 ");
         text_string(&text, range->file                 ? file_path(range->file)
                            : range->kind & RANGE_BREAK ? "[heap]"

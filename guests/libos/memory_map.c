@@ -6,6 +6,7 @@
 
 #define TWO_GIB 0x80000000UL
 #define PAGE_MASK (HL_PAGE_SIZE - 1UL)
+#define STACK_DATA 0x10000UL
 
 static bool page_round(uint64_t *size) {
     return !__builtin_add_overflow(*size, PAGE_MASK, size) && (*size &= ~PAGE_MASK, true);
@@ -58,11 +59,21 @@ static long fill_from_file(const struct range *range) {
     return 0;
 }
 
+/* Of a stack only the top is zeroed, where libc keeps the thread's own data and relies on it: the rest
+ * of a stack is written before it is read, and most of it is never touched at all. */
+static void zero(const struct range *range) {
+    uint64_t from = range->start;
+    if (range->kind & RANGE_STACK && range->end - from > STACK_DATA)
+        from = range->end - STACK_DATA;
+    memory_used(range->start, from);
+    memory_zero(from, range->end);
+}
+
 static long fill(const struct range *range) {
     if (range->file)
         return fill_from_file(range);
     if (!(range->kind & RANGE_RAW))
-        memory_zero(range->start, range->end);
+        zero(range);
     return 0;
 }
 
@@ -168,7 +179,7 @@ static void zero_raw(uint64_t start, uint64_t end) {
     struct range part;
     for (size_t at = range_find(start); range_next(&at, start, end, &part);)
         if (part.kind & RANGE_RAW)
-            memory_zero(part.start, part.end);
+            zero(&part);
 }
 
 long sys_mprotect(const struct syscall_arguments *arguments) {

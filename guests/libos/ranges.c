@@ -81,10 +81,15 @@ static void remove_slots(size_t at, size_t count) {
     range_count -= count;
 }
 
+/* Whole pages for a table of so many entries. */
+static uint64_t table_size(size_t entries) {
+    return (entries * sizeof *ranges + HL_PAGE_SIZE - 1) & ~(HL_PAGE_SIZE - 1UL);
+}
+
 bool ranges_reserve(void) {
     if (range_count + SLACK <= capacity)
         return true;
-    uint64_t old_size = capacity * sizeof *ranges, size = 2 * old_size;
+    uint64_t old_size = table_size(capacity), size = table_size(2 * capacity);
     uint64_t start = range_gap(size, UINT64_MAX);
     if (!start)
         return false;

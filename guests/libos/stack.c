@@ -4,7 +4,6 @@
 #include <linux/mman.h>
 #include "ports.h"
 #include "program.h"
-#include "ranges.h"
 
 #define CLOCK_TICKS 100
 #define RANDOM_SIZE 16
@@ -64,18 +63,11 @@ static size_t fill_auxiliary(struct auxiliary *to, const struct elf *main,
     return count;
 }
 
-/* Never zeroed: nobody relies on what lies below RSP, and most of it is never touched. */
+/* The address behind its end. */
 static int64_t map_stack(void) {
-    uint64_t size = stack_limit();
-    int64_t bottom =
-        memory_map(0, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, NULL, 0);
-    if (bottom < 0)
-        return bottom;
-    uint64_t top = (uint64_t)bottom + size;
-    if (!range_protect((uint64_t)bottom, top, PROT_READ | PROT_WRITE, RANGE_RAW))
-        return -ENOMEM;
-    memory_used((uint64_t)bottom, top);
-    return (int64_t)top;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK;
+    int64_t bottom = memory_map(0, stack_limit(), PROT_READ | PROT_WRITE, flags, NULL, 0);
+    return bottom < 0 ? bottom : bottom + (int64_t)stack_limit();
 }
 
 static uint64_t push(uint64_t top, const void *bytes, size_t size) {
