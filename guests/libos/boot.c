@@ -32,11 +32,13 @@ static const struct {
     uint8_t number; /* the signal Linux makes of it */
     uint8_t code;
 } fault_signals[VECTOR_COUNT] = {
-    [0] = {SIGFPE, FPE_INTDIV},   [1] = {SIGTRAP, TRAP_TRACE},   [3] = {SIGTRAP, TRAP_BRKPT},
-    [4] = {SIGSEGV, SI_KERNEL},   [5] = {SIGSEGV, SI_KERNEL},    [6] = {SIGILL, ILL_ILLOPN},
-    [7] = {SIGILL, ILL_ILLOPN},   [11] = {SIGBUS, SI_KERNEL},    [12] = {SIGBUS, SI_KERNEL},
-    [13] = {SIGSEGV, SI_KERNEL},  [14] = {SIGSEGV, SEGV_MAPERR}, [16] = {SIGFPE, FPE_FLTINV},
-    [17] = {SIGBUS, BUS_ADRALN},  [19] = {SIGFPE, 0},
+    [0] = {SIGFPE, FPE_INTDIV},    [1] = {SIGTRAP, TRAP_TRACE},
+    [3] = {SIGTRAP, TRAP_BRKPT},   [4] = {SIGSEGV, SI_KERNEL},
+    [5] = {SIGSEGV, SI_KERNEL},    [6] = {SIGILL, ILL_ILLOPN},
+    [7] = {SIGILL, ILL_ILLOPN},    [11] = {SIGBUS, SI_KERNEL},
+    [12] = {SIGBUS, SI_KERNEL},    [13] = {SIGSEGV, SI_KERNEL},
+    [14] = {SIGSEGV, SEGV_MAPERR}, [16] = {SIGFPE, FPE_FLTINV},
+    [17] = {SIGBUS, BUS_ADRALN},   [19] = {SIGFPE, 0},
 };
 
 /* MXCSR's exception flags that are not masked, as a code of SIGFPE. */
@@ -44,8 +46,11 @@ static int vector_float_code(void) {
     uint32_t state;
     __asm__ volatile("stmxcsr %0" : "=m"(state));
     uint32_t raised = state & ~(state >> 7);
-    return raised & 1 ? FPE_FLTINV : raised & 4 ? FPE_FLTDIV : raised & 8 ? FPE_FLTOVF
-         : raised & 0x12 ? FPE_FLTUND : FPE_FLTRES;
+    return raised & 1      ? FPE_FLTINV
+           : raised & 4    ? FPE_FLTDIV
+           : raised & 8    ? FPE_FLTOVF
+           : raised & 0x12 ? FPE_FLTUND
+                           : FPE_FLTRES;
 }
 
 void exception_enter(struct registers *registers) {
@@ -55,7 +60,7 @@ void exception_enter(struct registers *registers) {
     if (number == SIGSEGV && vector != VECTOR_PAGE_FAULT)
         code = SI_KERNEL;
     uint64_t address = vector == VECTOR_PAGE_FAULT ? host_fault_address()
-                     : code == SI_KERNEL           ? 0
+                       : code == SI_KERNEL         ? 0
                                                    : registers->rip;
     current->fault_address = address;
     signal_fault(number, code, address);

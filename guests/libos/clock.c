@@ -8,13 +8,9 @@
 #define CLOCK_TICKS 100 /* sysconf(_SC_CLK_TCK): per second, for times(2) */
 #define MICROSECOND 1000
 
-int64_t clock_monotonic_ns(void) {
-    return clock_read(CLOCK_BASE_MONOTONIC);
-}
+int64_t clock_monotonic_ns(void) { return clock_read(CLOCK_BASE_MONOTONIC); }
 
-int64_t clock_realtime_ns(void) {
-    return clock_read(CLOCK_BASE_REALTIME);
-}
+int64_t clock_realtime_ns(void) { return clock_read(CLOCK_BASE_REALTIME); }
 
 int64_t deadline_after(int64_t ns) {
     int64_t deadline;
@@ -56,17 +52,13 @@ static int64_t clock_ns(int32_t clock) {
     switch (clock) {
     case CLOCK_REALTIME:
     case CLOCK_REALTIME_COARSE:
-    case CLOCK_TAI:
-        return clock_realtime_ns();
+    case CLOCK_TAI: return clock_realtime_ns();
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_RAW:
     case CLOCK_MONOTONIC_COARSE:
-    case CLOCK_BOOTTIME:
-        return clock_monotonic_ns();
-    case CLOCK_PROCESS_CPUTIME_ID:
-        return process_cpu_ns();
-    case CLOCK_THREAD_CPUTIME_ID:
-        return task_cpu_ns(current);
+    case CLOCK_BOOTTIME: return clock_monotonic_ns();
+    case CLOCK_PROCESS_CPUTIME_ID: return process_cpu_ns();
+    case CLOCK_THREAD_CPUTIME_ID: return task_cpu_ns(current);
     }
     return clock < 0 ? cpu_clock_ns(clock) : -EINVAL;
 }

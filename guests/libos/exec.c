@@ -2,7 +2,7 @@
 #include "ports.h"
 #include "program.h"
 #include "ranges.h"
-#include "text.h"
+#include "vfs.h"
 
 #define CANNOT_START 127 /* as a shell says it */
 #define SCRIPT_DEPTH 4   /* scripts whose interpreters are scripts */
@@ -63,9 +63,7 @@ bool strings_replace_first(struct strings *strings, const char *const *with, siz
 }
 
 /* ---- scripts: "#!interpreter argument", execve(2) -------------------------------------------- */
-static bool is_blank(char c) {
-    return c == ' ' || c == '\t';
-}
+static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
 /* Cuts the line into the interpreter and its one optional argument; the number of parts. */
 static size_t cut_line(char *line, const char *parts[2]) {
@@ -88,17 +86,28 @@ static size_t cut_line(char *line, const char *parts[2]) {
     return 2;
 }
 
+/* The first bytes of a file that may be executed; -EACCES for others. */
+static long read_executable(const char *path, char *to, size_t size) {
+    struct file *file;
+    struct stat status;
+    long result = file_open(path, O_RDONLY, &file);
+    if (result < 0)
+        return result;
+    result = file_stat(file, &status);
+    if (!result && ((status.st_mode & S_IFMT) != S_IFREG || !(status.st_mode & 0111)))
+        result = -EACCES;
+    if (!result)
+        result = file_read_at(file, to, size, 0);
+    file_close(file);
+    return result;
+}
+
 /* If `path` is a script, puts its interpreter into `path` and the arguments; 1 if it was one. */
 static long follow_script(char path[PATH_LIMIT], struct strings *strings) {
     char line[SCRIPT_LINE + 1];
-    struct file *file;
-    long size = file_open(path, 0, &file);
-    if (size < 0)
-        return size;
-    size = file_read_at(file, line, SCRIPT_LINE, 0);
-    file_close(file);
+    long size = read_executable(path, line, SCRIPT_LINE);
     if (size < 2 || line[0] != '#' || line[1] != '!')
-        return size < 0 && size != -EISDIR ? size : 0;
+        return size < 0 ? size : 0;
     line[size] = '\0';
     char *end = strchr(line, '\n');
     if (end)
@@ -153,13 +162,16 @@ static long load(struct start *start) {
         error = elf_map(interpreter, 0);
     if (error)
         return error;
-    int64_t stack = stack_build(&start->strings, file_path(start->main.file), &start->main,
-                                interpreter);
+    int64_t stack =
+        stack_build(&start->strings, file_path(start->main.file), &start->main, interpreter);
     if (stack < 0)
         return stack;
-    *current->registers = (struct registers){
-        .rip = interpreter ? interpreter->entry : start->main.entry, .rsp = (uint64_t)stack,
-        .cs = HL_SELECTOR_USER_CODE, .ss = HL_SELECTOR_USER_DATA, .rflags = HL_RFLAGS};
+    *current->registers =
+        (struct registers){.rip = interpreter ? interpreter->entry : start->main.entry,
+                           .rsp = (uint64_t)stack,
+                           .cs = HL_SELECTOR_USER_CODE,
+                           .ss = HL_SELECTOR_USER_DATA,
+                           .rflags = HL_RFLAGS};
     reset_vectors();
     signals_exec();
     return 0;
@@ -173,20 +185,24 @@ static void release(struct start *start) {
     heap_free(start);
 }
 
+static const char *reason(long error) {
+    switch (error) {
+    case -ENOENT: return "it or its interpreter is not in the image";
+    case -ENOEXEC: return "not a program for this machine";
+    case -EACCES: return "not an executable file";
+    case -ENOMEM: return "it does not fit into memory";
+    case -E2BIG: return "too many arguments";
+    case -ELOOP: return "scripts or links lead in a circle";
+    case -ENAMETOOLONG: return "a name is too long";
+    case -EINVAL: return "the request is not understood";
+    }
+    return "it cannot be read";
+}
+
 static _Noreturn void cannot_start(const char *path, long error) {
-    char line[PATH_LIMIT + 100];
-    struct text text = {line, sizeof line, 0};
-    text_string(&text, "cannot start ");
-    text_string(&text, path);
-    text_string(&text, error == -ENOENT    ? ": it or its interpreter is not in the image"
-                       : error == -ENOEXEC ? ": not a program for this machine"
-                       : error == -ENOMEM  ? ": it does not fit into memory"
-                       : error == -EINVAL  ? ": the request is not understood"
-                                           : ": error ");
-    if (error != -ENOENT && error != -ENOEXEC && error != -ENOMEM && error != -EINVAL)
-        text_decimal(&text, (uint64_t)-error);
-    text_string(&text, "\n");
-    console_write(HL_CONSOLE_STDERR, line, text.used);
+    const char *const parts[] = {"cannot start ", path, ": ", reason(error), "\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        console_message(parts[i]);
     guest_exit(CANNOT_START);
 }
 

@@ -101,8 +101,8 @@ static long wake_op(uint64_t first, uint64_t second, long count, long second_cou
     if (error)
         return error;
     long woken = futex_wake(first, count, UINT32_MAX);
-    return compare_word(code, (int32_t)old)
-               ? woken + futex_wake(second, second_count, UINT32_MAX) : woken;
+    return compare_word(code, (int32_t)old) ? woken + futex_wake(second, second_count, UINT32_MAX)
+                                            : woken;
 }
 
 /* ---- the system call ------------------------------------------------------------------------- */
@@ -121,9 +121,7 @@ static int64_t wait_deadline(const struct __kernel_timespec *time, int command, 
     return ns <= now_ns ? 0 : deadline_after(ns - now_ns);
 }
 
-static bool word_ok(uint64_t address) {
-    return user_range_ok((void *)address, sizeof(uint32_t));
-}
+static bool word_ok(uint64_t address) { return user_range_ok((void *)address, sizeof(uint32_t)); }
 
 static long two_words(const struct syscall_arguments *arguments, int command) {
     uint64_t first = arguments->a[0], second = arguments->a[4];
@@ -145,8 +143,8 @@ long sys_futex(const struct syscall_arguments *arguments) {
     int command = (int)arguments->a[1] & FUTEX_CMD_MASK;
     bool realtime = arguments->a[1] & FUTEX_CLOCK_REALTIME;
     uint32_t value = (uint32_t)arguments->a[2];
-    uint32_t bits = command == FUTEX_WAIT || command == FUTEX_WAKE ? UINT32_MAX
-                                                                   : (uint32_t)arguments->a[5];
+    uint32_t bits =
+        command == FUTEX_WAIT || command == FUTEX_WAKE ? UINT32_MAX : (uint32_t)arguments->a[5];
     if (address & 3)
         return -EINVAL;
     if (!word_ok(address))
@@ -163,8 +161,7 @@ long sys_futex(const struct syscall_arguments *arguments) {
         return bits ? futex_wake(address, (int32_t)value > 0 ? (int32_t)value : 1, bits) : -EINVAL;
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
-    case FUTEX_WAKE_OP:
-        return two_words(arguments, command);
+    case FUTEX_WAKE_OP: return two_words(arguments, command);
     }
     return -ENOSYS;
 }

@@ -47,9 +47,7 @@ void console_write(uint32_t stream, const void *text, size_t size) {
         console_flush();
 }
 
-void console_message(const char *text) {
-    console_write(HL_CONSOLE_STDERR, text, strlen(text));
-}
+void console_message(const char *text) { console_write(HL_CONSOLE_STDERR, text, strlen(text)); }
 
 /* ---- parking and the end --------------------------------------------------------------------- */
 void guest_exit(int status) {
@@ -68,9 +66,7 @@ uint64_t host_fault_address(void) {
 }
 
 /* ---- frames ---------------------------------------------------------------------------------- */
-static struct hl_frame *out_frame(void) {
-    return (struct hl_frame *)boot_info()->out_address;
-}
+static struct hl_frame *out_frame(void) { return (struct hl_frame *)boot_info()->out_address; }
 
 size_t host_frame_size(const struct hl_frame *frame) {
     return frame->attachment_size ? (size_t)frame->attachment_offset + frame->attachment_size

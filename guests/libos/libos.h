@@ -128,12 +128,12 @@ long files_chdir(const char *path);
 
 /* ---- the running program (exec.c), for /proc/self -------------------------------------------- */
 struct program {
-    char path[PATH_LIMIT];     /* of the executable, absolute */
-    const char *arguments;     /* NUL-terminated strings, one behind the other */
+    char path[PATH_LIMIT]; /* of the executable, absolute */
+    const char *arguments; /* NUL-terminated strings, one behind the other */
     size_t arguments_size;
-    const char *environment;   /* likewise */
+    const char *environment; /* likewise */
     size_t environment_size;
-    const void *auxiliary;     /* the auxiliary vector */
+    const void *auxiliary; /* the auxiliary vector */
     size_t auxiliary_size;
 };
 extern struct program program;

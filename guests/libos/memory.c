@@ -76,9 +76,7 @@ void *memory_take(size_t size) {
     return (void *)start;
 }
 
-void memory_give(void *pages, size_t size) {
-    range_carve((uint64_t)pages, (uint64_t)pages + size);
-}
+void memory_give(void *pages, size_t size) { range_carve((uint64_t)pages, (uint64_t)pages + size); }
 
 bool memory_extend(void *pages, size_t old_size, size_t size) {
     uint64_t start = (uint64_t)pages + old_size, end = (uint64_t)pages + size;
@@ -113,17 +111,11 @@ long user_path(char *to, const char *from) {
 }
 
 /* ---- numbers for others ---------------------------------------------------------------------- */
-uint64_t memory_bytes(void) {
-    return ram_end;
-}
+uint64_t memory_bytes(void) { return ram_end; }
 
-uint64_t memory_mapped_bytes(void) {
-    return ranges_bytes;
-}
+uint64_t memory_mapped_bytes(void) { return ranges_bytes; }
 
-uint64_t memory_free_bytes(void) {
-    return ranges_top - ranges_bottom - ranges_bytes;
-}
+uint64_t memory_free_bytes(void) { return ranges_top - ranges_bottom - ranges_bytes; }
 
 uint64_t stack_limit(void) {
     uint64_t share = ram_end / 64 & ~(uint64_t)0xffff;

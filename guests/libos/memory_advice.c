@@ -35,13 +35,10 @@ long sys_madvise(const struct syscall_arguments *arguments) {
         return -EINVAL;
     switch (arguments->a[2]) {
     case MADV_DONTNEED:
-    case MADV_DONTNEED_LOCKED:
-        empty(start, end);
-        break;
+    case MADV_DONTNEED_LOCKED: empty(start, end); break;
     case MADV_REMOVE:
     case MADV_HWPOISON:
-    case MADV_SOFT_OFFLINE:
-        return -EINVAL;
+    case MADV_SOFT_OFFLINE: return -EINVAL;
     }
     return is_mapped(start, end) ? 0 : -ENOMEM;
 }
@@ -137,17 +134,13 @@ long sys_msync(const struct syscall_arguments *arguments) {
     return mapped_or_enomem(arguments);
 }
 
-long sys_mlock(const struct syscall_arguments *arguments) {
-    return mapped_or_enomem(arguments);
-}
+long sys_mlock(const struct syscall_arguments *arguments) { return mapped_or_enomem(arguments); }
 
 long sys_mlock2(const struct syscall_arguments *arguments) {
     return arguments->a[2] & ~1UL ? -EINVAL : mapped_or_enomem(arguments);
 }
 
-long sys_munlock(const struct syscall_arguments *arguments) {
-    return mapped_or_enomem(arguments);
-}
+long sys_munlock(const struct syscall_arguments *arguments) { return mapped_or_enomem(arguments); }
 
 long sys_mlockall(const struct syscall_arguments *arguments) {
     return arguments->a[0] && !(arguments->a[0] & ~7UL) ? 0 : -EINVAL;

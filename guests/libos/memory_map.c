@@ -34,9 +34,8 @@ static bool holds_already(const struct range *wanted) {
     size_t at = range_find(wanted->start);
     struct range there;
     return wanted->file && range_next(&at, wanted->start, wanted->end, &there) &&
-           there.start == wanted->start && there.end == wanted->end &&
-           there.file == wanted->file && there.offset == wanted->offset &&
-           !(there.protection & PROT_WRITE);
+           there.start == wanted->start && there.end == wanted->end && there.file == wanted->file &&
+           there.offset == wanted->offset && !(there.protection & PROT_WRITE);
 }
 
 static long fill_from_file(const struct range *range) {
@@ -214,7 +213,9 @@ long sys_brk(const struct syscall_arguments *arguments) {
     if (end > old_end) {
         if (!range_is_free(old_end, end))
             return (long)break_end;
-        range_insert((struct range){.start = old_end, .end = end, .kind = RANGE_BREAK,
+        range_insert((struct range){.start = old_end,
+                                    .end = end,
+                                    .kind = RANGE_BREAK,
                                     .protection = PROT_READ | PROT_WRITE});
         memory_zero(old_end, end);
     } else if (end < old_end) {

@@ -19,7 +19,8 @@ static inline uint64_t time_stamp(void) {
 }
 
 static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
-    __asm__ volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
+    __asm__ volatile("cpuid"
+                     : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
                      : "a"(leaf), "c"(subleaf));
 }
 
@@ -35,12 +36,8 @@ static inline uint64_t gs_base(void) {
     return base;
 }
 
-static inline void set_fs_base(uint64_t base) {
-    __asm__ volatile("wrfsbase %0" : : "r"(base));
-}
+static inline void set_fs_base(uint64_t base) { __asm__ volatile("wrfsbase %0" : : "r"(base)); }
 
-static inline void set_gs_base(uint64_t base) {
-    __asm__ volatile("wrgsbase %0" : : "r"(base));
-}
+static inline void set_gs_base(uint64_t base) { __asm__ volatile("wrgsbase %0" : : "r"(base)); }
 
 #endif

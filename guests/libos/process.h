@@ -45,9 +45,7 @@ extern uint64_t kernel_stack;
 #include <asm/signal.h>
 #define SIGNAL_COUNT 64
 typedef uint64_t signal_set; /* bit number - 1 */
-static inline signal_set signal_bit(int number) {
-    return 1UL << (number - 1);
-}
+static inline signal_set signal_bit(int number) { return 1UL << (number - 1); }
 struct signals {
     signal_set blocked;
     signal_set pending;
@@ -67,17 +65,17 @@ enum task_state { TASK_RUNNABLE, TASK_BLOCKED, TASK_DEAD };
 struct task {
     int id;
     enum task_state state;
-    long wake_result;         /* of the wait that ended last */
-    int64_t deadline_ns;      /* while blocked */
-    bool uninterruptible;     /* signals do not end the wait */
+    long wake_result;             /* of the wait that ended last */
+    int64_t deadline_ns;          /* while blocked */
+    bool uninterruptible;         /* signals do not end the wait */
     struct wait_node *wait_nodes; /* its places in queues, for whoever ends it */
     size_t wait_count;
     struct task *next_runnable;
-    struct task *next;        /* of all tasks */
-    uint8_t *stack;           /* kernel stack */
-    uint64_t stack_pointer;   /* while not running */
+    struct task *next;      /* of all tasks */
+    uint8_t *stack;         /* kernel stack */
+    uint64_t stack_pointer; /* while not running */
     struct registers *registers;
-    bool registers_changed; /* by the syscall, beyond what a syscall changes */
+    bool registers_changed;    /* by the syscall, beyond what a syscall changes */
     uint64_t fs_base, gs_base; /* while not running */
     void *vectors;             /* xsave area, likewise */
     int64_t cpu_ns;            /* up to the last switch */
@@ -139,7 +137,7 @@ bool signal_waiting(const struct task *task);
 signal_set signal_pending(const struct task *task);
 /* Takes one of the signals in `set` that the task has; 0 if it has none. */
 int signal_take(struct task *task, signal_set set, siginfo_t *details);
-/* Sends it to one task, or with NULL to the process. */
+/* Sends it to one task, or with NULL to the process. Details NULL: it comes from the system. */
 void signal_send(struct task *task, int number, const siginfo_t *details);
 /* Before the program goes on, after a syscall or an exception: runs default actions, prepares
  * handlers. Returns whether registers changed beyond what a syscall changes. */

@@ -41,7 +41,9 @@ static bool notify(struct task *task) {
 }
 
 void signal_send(struct task *task, int number, const siginfo_t *details) {
+    const siginfo_t from_kernel = {.si_signo = number, .si_code = SI_KERNEL};
     signal_set bit = signal_bit(number);
+    details = details ? details : &from_kernel;
     signal_set cares = 0;
     for (struct task *other = all_tasks; other; other = other->next)
         if (!task || other == task)
@@ -129,13 +131,25 @@ static _Noreturn void die(int number, const siginfo_t *details, const struct reg
 /* System calls that a handler with SA_RESTART does not end with EINTR; signal(7). */
 static bool restarts(uint64_t number, const struct registers *registers) {
     switch (number) {
-    case __NR_read: case __NR_readv: case __NR_write: case __NR_writev: case __NR_ioctl:
-    case __NR_openat: case __NR_open: case __NR_wait4: case __NR_waitid: case __NR_flock:
-    case __NR_accept: case __NR_accept4: case __NR_connect: case __NR_sendto: case __NR_sendmsg:
-    case __NR_recvfrom: case __NR_recvmsg: case __NR_getrandom:
-        return true;
-    case __NR_futex:
-        return registers->r10 == 0; /* no time-out to begin anew */
+    case __NR_read:
+    case __NR_readv:
+    case __NR_write:
+    case __NR_writev:
+    case __NR_ioctl:
+    case __NR_openat:
+    case __NR_open:
+    case __NR_wait4:
+    case __NR_waitid:
+    case __NR_flock:
+    case __NR_accept:
+    case __NR_accept4:
+    case __NR_connect:
+    case __NR_sendto:
+    case __NR_sendmsg:
+    case __NR_recvfrom:
+    case __NR_recvmsg:
+    case __NR_getrandom: return true;
+    case __NR_futex: return registers->r10 == 0; /* no time-out to begin anew */
     }
     return false;
 }

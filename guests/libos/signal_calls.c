@@ -5,9 +5,7 @@
 #define SET_SIZE sizeof(signal_set)
 #define NOT_BLOCKABLE (signal_bit(SIGKILL) | signal_bit(SIGSTOP))
 
-static bool is_signal(uint64_t number) {
-    return number >= 1 && number <= SIGNAL_COUNT;
-}
+static bool is_signal(uint64_t number) { return number >= 1 && number <= SIGNAL_COUNT; }
 
 long sys_rt_sigaction(const struct syscall_arguments *arguments) {
     int number = (int)arguments->a[0];

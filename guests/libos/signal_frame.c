@@ -7,7 +7,7 @@
 #define VECTORS_ALIGNMENT 64 /* Intel SDM vol. 1, 13.4 */
 #define LEGACY_SIZE 512      /* of an xsave area, where its header begins */
 #define HEADER_SIZE 64
-#define SOFTWARE_OFFSET 464  /* bytes the CPU leaves alone: struct _fpx_sw_bytes */
+#define SOFTWARE_OFFSET 464 /* bytes the CPU leaves alone: struct _fpx_sw_bytes */
 /* What a program may set in RFLAGS: CF PF AF ZF SF TF DF OF AC ID. */
 #define USER_FLAGS 0x240dd5UL
 #define HANDLER_CLEARS 0x10500UL /* RF DF TF */
@@ -20,8 +20,8 @@ struct frame {
 };
 
 size_t signal_frame_size(void) {
-    return RED_ZONE + sizeof(struct frame) + vectors_size + sizeof(uint32_t) +
-           VECTORS_ALIGNMENT + 16;
+    return RED_ZONE + sizeof(struct frame) + vectors_size + sizeof(uint32_t) + VECTORS_ALIGNMENT +
+           16;
 }
 
 static bool on_stack(const stack_t *stack, uint64_t address) {
@@ -44,24 +44,55 @@ static void save_vectors(uint8_t *area) {
 
 static void save_registers(struct sigcontext *to, const struct registers *from) {
     *to = (struct sigcontext){
-        .r8 = from->r8, .r9 = from->r9, .r10 = from->r10, .r11 = from->r11,
-        .r12 = from->r12, .r13 = from->r13, .r14 = from->r14, .r15 = from->r15,
-        .rdi = from->rdi, .rsi = from->rsi, .rbp = from->rbp, .rbx = from->rbx,
-        .rdx = from->rdx, .rax = from->rax, .rcx = from->rcx, .rsp = from->rsp,
-        .rip = from->rip, .eflags = from->rflags, .cs = HL_SELECTOR_USER_CODE,
-        .ss = HL_SELECTOR_USER_DATA, .err = from->error, .trapno = from->number,
+        .r8 = from->r8,
+        .r9 = from->r9,
+        .r10 = from->r10,
+        .r11 = from->r11,
+        .r12 = from->r12,
+        .r13 = from->r13,
+        .r14 = from->r14,
+        .r15 = from->r15,
+        .rdi = from->rdi,
+        .rsi = from->rsi,
+        .rbp = from->rbp,
+        .rbx = from->rbx,
+        .rdx = from->rdx,
+        .rax = from->rax,
+        .rcx = from->rcx,
+        .rsp = from->rsp,
+        .rip = from->rip,
+        .eflags = from->rflags,
+        .cs = HL_SELECTOR_USER_CODE,
+        .ss = HL_SELECTOR_USER_DATA,
+        .err = from->error,
+        .trapno = from->number,
         .cr2 = current->fault_address,
     };
 }
 
 static void restore_registers(struct registers *to, const struct sigcontext *from) {
     *to = (struct registers){
-        .r8 = from->r8, .r9 = from->r9, .r10 = from->r10, .r11 = from->r11,
-        .r12 = from->r12, .r13 = from->r13, .r14 = from->r14, .r15 = from->r15,
-        .rdi = from->rdi, .rsi = from->rsi, .rbp = from->rbp, .rbx = from->rbx,
-        .rdx = from->rdx, .rax = from->rax, .rcx = from->rcx, .rsp = from->rsp,
-        .rip = from->rip, .rflags = (from->eflags & USER_FLAGS) | HL_RFLAGS,
-        .cs = HL_SELECTOR_USER_CODE, .ss = HL_SELECTOR_USER_DATA, .number = to->number,
+        .r8 = from->r8,
+        .r9 = from->r9,
+        .r10 = from->r10,
+        .r11 = from->r11,
+        .r12 = from->r12,
+        .r13 = from->r13,
+        .r14 = from->r14,
+        .r15 = from->r15,
+        .rdi = from->rdi,
+        .rsi = from->rsi,
+        .rbp = from->rbp,
+        .rbx = from->rbx,
+        .rdx = from->rdx,
+        .rax = from->rax,
+        .rcx = from->rcx,
+        .rsp = from->rsp,
+        .rip = from->rip,
+        .rflags = (from->eflags & USER_FLAGS) | HL_RFLAGS,
+        .cs = HL_SELECTOR_USER_CODE,
+        .ss = HL_SELECTOR_USER_DATA,
+        .number = to->number,
     };
 }
 
@@ -149,8 +180,8 @@ long sys_sigaltstack(const struct syscall_arguments *arguments) {
             return -EINVAL;
         if (flags != SS_DISABLE && wanted->ss_size < MINSIGSTKSZ)
             return -ENOMEM;
-        *stack = (stack_t){.ss_sp = wanted->ss_sp, .ss_flags = flags & SS_DISABLE,
-                           .ss_size = wanted->ss_size};
+        *stack = (stack_t){
+            .ss_sp = wanted->ss_sp, .ss_flags = flags & SS_DISABLE, .ss_size = wanted->ss_size};
     }
     if (old)
         *old = before;

@@ -7,7 +7,7 @@
 
 int syscall_enter(struct registers *registers);
 
-#define SYSCALL(number, name, support, note) \
+#define SYSCALL(number, name, support, note)                                                       \
     _Static_assert((number) == __NR_##name, "number of " #name);
 #include "syscalls.def"
 #undef SYSCALL

@@ -78,10 +78,10 @@ long sys_arch_prctl(const struct syscall_arguments *arguments) {
 }
 
 /* ---- identities ------------------------------------------------------------------------------ */
-#define ALWAYS(name, value)                                         \
-    long sys_##name(const struct syscall_arguments *arguments) {    \
-        (void)arguments;                                            \
-        return value;                                               \
+#define ALWAYS(name, value)                                                                        \
+    long sys_##name(const struct syscall_arguments *arguments) {                                   \
+        (void)arguments;                                                                           \
+        return value;                                                                              \
     }
 ALWAYS(getpid, PROCESS_ID)
 ALWAYS(getppid, 1)
@@ -95,9 +95,7 @@ ALWAYS(wait4, -ECHILD)
 ALWAYS(waitid, -ECHILD)
 ALWAYS(personality, 0)
 
-static bool is_this_process(uint64_t id) {
-    return id == 0 || (int)id == PROCESS_ID;
-}
+static bool is_this_process(uint64_t id) { return id == 0 || (int)id == PROCESS_ID; }
 
 long sys_getpgid(const struct syscall_arguments *arguments) {
     return is_this_process(arguments->a[0]) ? PROCESS_ID : -ESRCH;
@@ -121,13 +119,9 @@ static long three_zeros(const struct syscall_arguments *arguments) {
     return 0;
 }
 
-long sys_getresuid(const struct syscall_arguments *arguments) {
-    return three_zeros(arguments);
-}
+long sys_getresuid(const struct syscall_arguments *arguments) { return three_zeros(arguments); }
 
-long sys_getresgid(const struct syscall_arguments *arguments) {
-    return three_zeros(arguments);
-}
+long sys_getresgid(const struct syscall_arguments *arguments) { return three_zeros(arguments); }
 
 ALWAYS(getgroups, 0)
 
@@ -224,9 +218,7 @@ long sys_sched_getparam(const struct syscall_arguments *arguments) {
     return 0;
 }
 
-static bool is_real_time(uint64_t policy) {
-    return policy == SCHED_FIFO || policy == SCHED_RR;
-}
+static bool is_real_time(uint64_t policy) { return policy == SCHED_FIFO || policy == SCHED_RR; }
 
 static bool is_policy(uint64_t policy) {
     return is_real_time(policy) || policy == SCHED_NORMAL || policy == SCHED_BATCH ||
@@ -257,8 +249,7 @@ long sys_getcpu(const struct syscall_arguments *arguments) {
 /* One processor sees its own writes in order. */
 long sys_membarrier(const struct syscall_arguments *arguments) {
     uint64_t known = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED |
-                     MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED |
-                     MEMBARRIER_CMD_PRIVATE_EXPEDITED |
+                     MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED |
                      MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
     uint64_t command = arguments->a[0];
     if (command == MEMBARRIER_CMD_QUERY)

@@ -17,10 +17,10 @@ static struct task first_task = {.id = PROCESS_ID, .name = "main"};
 static struct task *run_first, *run_last; /* runnable, but for the current one */
 static int last_id = PROCESS_ID;
 static int count;
-static int64_t slice_start_ns;  /* of the current task */
+static int64_t slice_start_ns;      /* of the current task */
 static int64_t earliest_ns = NEVER; /* no blocked task's deadline is before this */
-static int64_t ended_cpu_ns;    /* of tasks that are gone */
-static struct task *graveyard;  /* ended, but for freeing what they stood on */
+static int64_t ended_cpu_ns;        /* of tasks that are gone */
+static struct task *graveyard;      /* ended, but for freeing what they stood on */
 
 /* ---- vector registers ------------------------------------------------------------------------ */
 #define CPUID_XSAVE 0xd
@@ -53,13 +53,9 @@ void vectors_restore(const void *area) {
 }
 
 /* ---- making and finding ---------------------------------------------------------------------- */
-int task_id(const struct task *task) {
-    return task->id;
-}
+int task_id(const struct task *task) { return task->id; }
 
-int task_count(void) {
-    return count;
-}
+int task_count(void) { return count; }
 
 struct task *task_find(int id) {
     for (struct task *task = all_tasks; task; task = task->next)
@@ -169,9 +165,7 @@ static void expire(int64_t now_ns) {
     }
 }
 
-void clock_idle(int64_t since_ns) {
-    slice_start_ns += clock_monotonic_ns() - since_ns;
-}
+void clock_idle(int64_t since_ns) { slice_start_ns += clock_monotonic_ns() - since_ns; }
 
 /* Takes the next task off the queue, waiting in the host while there is none. */
 static struct task *next_task(void) {

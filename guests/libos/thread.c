@@ -6,8 +6,8 @@
 
 /* What makes a new task a thread of this process: clone(2). */
 #define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
-#define KNOWN_FLAGS                                                                              \
-    (THREAD_FLAGS | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID |    \
+#define KNOWN_FLAGS                                                                                \
+    (THREAD_FLAGS | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID |      \
      CLONE_CHILD_CLEARTID | CLONE_DETACHED)
 
 static bool word_ok(uint64_t address) {

@@ -8,18 +8,15 @@
 static int64_t due_ns = NEVER;
 static int64_t interval_ns;
 
-int64_t timers_deadline(void) {
-    return due_ns;
-}
+int64_t timers_deadline(void) { return due_ns; }
 
 void timers_run(void) {
     int64_t now_ns;
     if (due_ns == NEVER || (now_ns = clock_monotonic_ns()) < due_ns)
         return;
-    siginfo_t details = {.si_signo = SIGALRM, .si_code = SI_KERNEL};
     /* Periods missed meanwhile ring once. */
     due_ns = interval_ns ? due_ns + ((now_ns - due_ns) / interval_ns + 1) * interval_ns : NEVER;
-    signal_send(NULL, SIGALRM, &details);
+    signal_send(NULL, SIGALRM, NULL);
 }
 
 static struct __kernel_old_timeval to_timeval(int64_t ns) {
@@ -47,9 +44,7 @@ static void set(int64_t first_ns, int64_t next_ns) {
     interval_ns = next_ns;
 }
 
-static bool is_real_timer(uint64_t which) {
-    return which == ITIMER_REAL;
-}
+static bool is_real_timer(uint64_t which) { return which == ITIMER_REAL; }
 
 struct interval {
     struct __kernel_old_timeval interval, value; /* struct itimerval */

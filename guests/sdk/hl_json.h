@@ -148,9 +148,7 @@ static inline void hl_json_bool(struct hl_json_writer *writer, int value) {
     hl_json_raw(writer, value ? "true" : "false", value ? 4 : 5);
 }
 
-static inline void hl_json_null(struct hl_json_writer *writer) {
-    hl_json_raw(writer, "null", 4);
-}
+static inline void hl_json_null(struct hl_json_writer *writer) { hl_json_raw(writer, "null", 4); }
 
 /* ---- scanning: each takes a place and the end, returns the place behind or NULL -------------- */
 static inline const char *hl_json_space(const char *at, const char *end) {
@@ -159,9 +157,7 @@ static inline const char *hl_json_space(const char *at, const char *end) {
     return at;
 }
 
-static inline int hl_json_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : -1;
-}
+static inline int hl_json_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : -1; }
 
 static inline int hl_json_hex(char c) {
     char lower = c | 0x20;

@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                         \
-    do {                                                                                         \
-        if (!(condition)) {                                                                      \
-            printf("%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);     \
-            exit(1);                                                                             \
-        }                                                                                        \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            printf("%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);       \
+            exit(1);                                                                               \
+        }                                                                                          \
     } while (0)
 /* The call fails with that errno. */
 #define FAILS(call, number) CHECK((errno = 0, (long)(call) == -1 && errno == (number)))

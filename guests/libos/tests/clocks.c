@@ -14,9 +14,7 @@
 #define MILLISECOND 1000000LL
 #define SECOND 1000000000LL
 
-static int64_t ns(struct timespec time) {
-    return time.tv_sec * SECOND + time.tv_nsec;
-}
+static int64_t ns(struct timespec time) { return time.tv_sec * SECOND + time.tv_nsec; }
 
 static int64_t now(clockid_t clock) {
     struct timespec time;
@@ -31,7 +29,8 @@ static int64_t now_by_syscall(clockid_t clock) {
 }
 
 static void clocks_never_go_back(void) {
-    const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW,
+    const clockid_t clocks[] = {CLOCK_MONOTONIC,          CLOCK_REALTIME,
+                                CLOCK_BOOTTIME,           CLOCK_MONOTONIC_RAW,
                                 CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
     for (unsigned i = 0; i < sizeof clocks / sizeof *clocks; i++) {
         int64_t last = now(clocks[i]);

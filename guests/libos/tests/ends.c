@@ -12,9 +12,7 @@ static void *exit_all(void *argument) {
     _exit(9);
 }
 
-static void exit_on_signal(int number) {
-    _exit(number);
-}
+static void exit_on_signal(int number) { _exit(number); }
 
 int main(int count, char **arguments) {
     const char *how = count > 1 ? arguments[1] : "";
@@ -22,11 +20,16 @@ int main(int count, char **arguments) {
     pthread_t thread;
     puts(how);
     fflush(stdout);
-    if (!strcmp(how, "segfault")) *(volatile int *)16 = 1;
-    if (!strcmp(how, "division")) return count / zero;
-    if (!strcmp(how, "abort")) abort();
-    if (!strcmp(how, "terminate")) kill(getpid(), SIGTERM);
-    if (!strcmp(how, "kill")) kill(getpid(), SIGKILL);
+    if (!strcmp(how, "segfault"))
+        *(volatile int *)16 = 1;
+    if (!strcmp(how, "division"))
+        return count / zero;
+    if (!strcmp(how, "abort"))
+        abort();
+    if (!strcmp(how, "terminate"))
+        kill(getpid(), SIGTERM);
+    if (!strcmp(how, "kill"))
+        kill(getpid(), SIGKILL);
     if (!strcmp(how, "handler without stack")) {
         signal(SIGSEGV, exit_on_signal);
         __asm__ volatile("mov $16, %rsp; push %rax");
@@ -41,6 +44,7 @@ int main(int count, char **arguments) {
         FAILS(syscall(499, 0), ENOSYS);
         FAILS(fork(), ENOSYS);
     }
-    if (!strcmp(how, "wait")) pause();
+    if (!strcmp(how, "wait"))
+        pause();
     return 0;
 }

@@ -25,11 +25,11 @@ static void handle(void (*function)(int, siginfo_t *, void *)) {
     number_seen = 0;
 }
 
-#define RAISES(statement, number) \
-    do {                          \
-        if (!sigsetjmp(place, 1)) \
-            statement;            \
-        CHECK(number_seen == number); \
+#define RAISES(statement, number)                                                                  \
+    do {                                                                                           \
+        if (!sigsetjmp(place, 1))                                                                  \
+            statement;                                                                             \
+        CHECK(number_seen == number);                                                              \
     } while (0)
 
 static void each_exception_has_its_signal(void) {

@@ -15,9 +15,7 @@ static void *wait_forever(void *argument) {
     return argument;
 }
 
-static void ignore(int number) {
-    (void)number;
-}
+static void ignore(int number) { (void)number; }
 
 static void missing_programs_leave_the_old_one_running(const char *self) {
     char *const arguments[] = {(char *)self, NULL};

@@ -39,7 +39,8 @@ static void parts_can_be_given_back(void) {
     memset(memory, 1, 8 * PAGE);
     CHECK(munmap(memory + 2 * PAGE, 2 * PAGE) == 0);
     CHECK(memory[PAGE] == 1 && memory[4 * PAGE] == 1);
-    char *again = mmap(memory + 2 * PAGE, 2 * PAGE, READ_WRITE, ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *again =
+        mmap(memory + 2 * PAGE, 2 * PAGE, READ_WRITE, ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(again == memory + 2 * PAGE && is_zero(again, 2 * PAGE));
     FAILS(mmap(memory, PAGE, READ_WRITE, ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), EEXIST);
     CHECK(mmap(memory + PAGE, PAGE, READ_WRITE, ANONYMOUS | MAP_FIXED, -1, 0) == memory + PAGE);
@@ -74,7 +75,8 @@ static void remapping_keeps_the_contents(void) {
     CHECK(moved != MAP_FAILED && moved[0] == 1 && moved[PAGE] == 2);
     CHECK(is_zero(moved + 2 * PAGE, MIB - 2 * PAGE));
     char *place = take(MIB);
-    CHECK(mremap(moved, MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place && place[PAGE] == 2);
+    CHECK(mremap(moved, MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place &&
+          place[PAGE] == 2);
     CHECK(munmap(place, MIB) == 0 && munmap(wall, PAGE) == 0);
 }
 
@@ -87,7 +89,8 @@ static void a_reservation_becomes_usable_and_keeps_its_contents(void) {
     CHECK(mprotect(memory, 4 * PAGE, READ_WRITE) == 0 && is_zero(memory, 4 * PAGE));
     memset(memory, 7, 4 * PAGE);
     CHECK(mprotect(memory, PAGE, PROT_NONE) == 0 && mprotect(memory, MIB, READ_WRITE) == 0);
-    CHECK(memory[0] == 7 && memory[4 * PAGE - 1] == 7 && is_zero(memory + 4 * PAGE, MIB - 4 * PAGE));
+    CHECK(memory[0] == 7 && memory[4 * PAGE - 1] == 7 &&
+          is_zero(memory + 4 * PAGE, MIB - 4 * PAGE));
     CHECK(madvise(memory + PAGE, PAGE, MADV_DONTNEED) == 0);
     CHECK(memory[0] == 7 && is_zero(memory + PAGE, PAGE) && memory[2 * PAGE] == 7);
     FAILS(madvise(memory + 1, PAGE, MADV_DONTNEED), EINVAL);
@@ -115,7 +118,8 @@ static void files_are_mapped_by_content(const char *path) {
     CHECK(memcmp(part, read_first, 64) == 0);
     part[0] ^= 0xff;
     CHECK(part[0] != whole[PAGE] && whole[PAGE] == read_first[0]);
-    char *tail = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, size & ~(off_t)(PAGE - 1));
+    char *tail =
+        mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, size & ~(off_t)(PAGE - 1));
     CHECK(is_zero(tail + size % (off_t)PAGE, PAGE - (size_t)size % PAGE));
     CHECK(close(file) == 0 && munmap(whole, (size_t)size) == 0 && munmap(part, PAGE) == 0);
     CHECK(is_zero(take(PAGE), PAGE));

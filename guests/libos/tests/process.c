@@ -86,9 +86,7 @@ static void random_bytes_differ(void) {
     FAILS(syscall(SYS_getrandom, 8, 1, 0), EFAULT);
 }
 
-static void say_goodbye(void) {
-    puts("goodbye");
-}
+static void say_goodbye(void) { puts("goodbye"); }
 
 int main(int count, char **arguments) {
     CHECK(count == 3 && strcmp(arguments[1], "one") == 0 && strcmp(arguments[2], "") == 0);

@@ -1,4 +1,4 @@
-"""Runs the test programs of this folder in the library OS, and on the host's Linux for comparison."""
+"""Runs this folder's test programs in the library OS, and on the host's Linux for comparison."""
 
 from __future__ import annotations
 
@@ -71,9 +71,12 @@ def boot(
         boot_limits=Limits(timeout=timeout),
         stream=lambda stream, text: output[stream].append(text),
     )
-    with Machine(spec) as machine, machine.using() as calls:
-        with pytest.raises(GuestExitedError) as end:
-            calls.boot(request)
+    with (
+        Machine(spec) as machine,
+        machine.using() as calls,
+        pytest.raises(GuestExitedError) as end,
+    ):
+        calls.boot(request)
     stdout, stderr = (b"".join(output[stream]).decode() for stream in ("stdout", "stderr"))
     return Result(end.value.status, stdout, stderr)
 
@@ -171,7 +174,7 @@ def test_a_guest_whose_tasks_all_wait_uses_no_processor_time(build: Build) -> No
         (b"", "not a program"),
         (b"text\n", "not a program"),
         (b"#!/nowhere\n", "not in the image"),
-        (b"#!/usr/bin/itself\n", "error"),
+        (b"#!/usr/bin/itself\n", "in a circle"),
         (b"\x7fELF" + bytes(60), "not a program"),
         (b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00" + b"\xff" * 44, "not a program"),
     ],

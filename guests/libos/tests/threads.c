@@ -73,7 +73,8 @@ static void a_timed_wait_ends_in_time(void) {
     CHECK(pthread_cond_timedwait(&changed, &lock, &until) == ETIMEDOUT);
     pthread_mutex_unlock(&lock);
     clock_gettime(CLOCK_REALTIME, &now);
-    CHECK(now.tv_sec > until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec >= until.tv_nsec));
+    CHECK(now.tv_sec > until.tv_sec ||
+          (now.tv_sec == until.tv_sec && now.tv_nsec >= until.tv_nsec));
 }
 
 /* Fills a vector register, lets others do the same, and looks whether it is still its own. */

@@ -15,10 +15,7 @@ int __vdso_getcpu(uint32_t *cpu, uint32_t *node, void *unused);
 
 static int system_call(long number, int32_t clock, void *to) {
     long result = number;
-    __asm__ volatile("syscall"
-                     : "+a"(result)
-                     : "D"((long)clock), "S"(to)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "+a"(result) : "D"((long)clock), "S"(to) : "rcx", "r11", "memory");
     return (int)result;
 }
 
@@ -27,17 +24,12 @@ int __vdso_clock_gettime(int32_t clock, struct __kernel_timespec *to) {
     switch (clock) {
     case CLOCK_REALTIME:
     case CLOCK_REALTIME_COARSE:
-    case CLOCK_TAI:
-        ns = clock_read(CLOCK_BASE_REALTIME);
-        break;
+    case CLOCK_TAI: ns = clock_read(CLOCK_BASE_REALTIME); break;
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_RAW:
     case CLOCK_MONOTONIC_COARSE:
-    case CLOCK_BOOTTIME:
-        ns = clock_read(CLOCK_BASE_MONOTONIC);
-        break;
-    default:
-        return system_call(__NR_clock_gettime, clock, to);
+    case CLOCK_BOOTTIME: ns = clock_read(CLOCK_BASE_MONOTONIC); break;
+    default: return system_call(__NR_clock_gettime, clock, to);
     }
     to->tv_sec = ns / NANOSECONDS;
     to->tv_nsec = ns % NANOSECONDS;
