@@ -98,3 +98,10 @@ def test_the_exit_statuses_are_those_of_the_command() -> None:
     row = re.compile(r"^\| (\d+ \| .*)$", re.MULTILINE)
     page = (ROOT / "docs" / "command-line.md").read_text()
     assert row.findall(page) == row.findall(status.__doc__ or "")
+
+
+def test_every_module_has_its_place_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    modules = {path.name for path in (ROOT / "hyperlight_core").glob("*.py")}
+    modules -= {"__init__.py", "__main__.py"}
+    assert [name for name in sorted(modules) if f"`{name}`" not in text] == []
