@@ -22,7 +22,7 @@ from hyperlight_core.errors import (
     SandboxKilledError,
     SandboxTimeoutError,
 )
-from hyperlight_core.table import CallCheck, HostFunctionTable
+from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable
 from hyperlight_core.vm import NEVER_NS, Exit, ExitKind, VirtualMachine
 
 __all__ = ["Console", "GuestCalls", "Limits", "Reply", "StreamCallback"]
@@ -144,6 +144,7 @@ class GuestCalls:
         vm: the micro-VM.
         table: the host functions within the guest's reach; may be replaced between calls.
         check: see `HostFunctionTable.dispatch`.
+        observe: the same.
         stream: told the guest's output as it arrives.
 
     Attributes:
@@ -156,10 +157,11 @@ class GuestCalls:
         table: HostFunctionTable,
         *,
         check: CallCheck | None = None,
+        observe: CallObserver | None = None,
         stream: StreamCallback | None = None,
     ) -> None:
         self.vm = vm
-        self._check = check
+        self._watch = check, observe
         self._stream = stream
         self._run: _Run | None = None
         self.unfinished = False
@@ -282,7 +284,7 @@ class GuestCalls:
         if limit is not None and run.host_calls > limit:
             raise HostCallsExceededError(f"the guest made more than {limit} host calls")
         buffers = self.vm.buffers
-        written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, self._check)
+        written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, *self._watch)
         self.vm.wrote(written)
 
     def _failure(self, left: Exit, run: _Run) -> HyperlightError:

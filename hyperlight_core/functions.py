@@ -77,6 +77,7 @@ class HostFunction:
         blocking: whether the handler may wait for something outside this process.
         errors: the HostFunctionError types it raises on purpose.
         result_limit: the largest result in bytes of JSON; None for what the guest's buffer takes.
+        version: of the two models; raised by a change that breaks callers.
         plugin: name of the plugin that offers it; filled in by core.
     """
 
@@ -89,19 +90,26 @@ class HostFunction:
     blocking: bool = False
     errors: tuple[type[Exception], ...] = field(default=())
     result_limit: int | None = None
+    version: int = 1
     plugin: str = ""
 
 
 def host_function(
-    name: str, *, blocking: bool = False, errors: Iterable[type[Exception]] = ()
+    name: str,
+    *,
+    blocking: bool = False,
+    errors: Iterable[type[Exception]] = (),
+    version: int = 1,
 ) -> Callable[[_F], _F]:
     """Mark a method `(self, request: Model[, call: HostCall]) -> Model` as a host function.
 
-    The models are taken from the annotations, the documentation from the docstring's first line.
+    The models are taken from the annotations, the documentation from the docstring's first line;
+    the other arguments are attributes of HostFunction.
     """
+    declared = {"name": name, "blocking": blocking, "errors": tuple(errors), "version": version}
 
     def mark(method: _F) -> _F:
-        method.__host_function__ = (name, blocking, tuple(errors))  # type: ignore[attr-defined]
+        method.__host_function__ = declared  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -117,28 +125,31 @@ def functions_of(instance: object) -> list[HostFunction]:
     for attribute, function in inspect.getmembers(type(instance), inspect.isfunction):
         mark = getattr(function, "__host_function__", None)
         if mark is not None:
-            found.append(_declare(getattr(instance, attribute), function, *mark))
+            found.append(_declare(getattr(instance, attribute), function, mark))
     return found
 
 
 def _declare(
-    bound: Callable[..., Any],
-    function: Callable[..., Any],
-    name: str,
-    blocking: bool,
-    errors: tuple[type[Exception], ...],
+    bound: Callable[..., Any], function: Callable[..., Any], declared: dict[str, Any]
 ) -> HostFunction:
     parameters = list(inspect.signature(bound).parameters)
     hints = typing.get_type_hints(function)
     models = [hints.get(parameter) for parameter in parameters[:1]] + [hints.get("return")]
     if len(parameters) not in (1, 2) or not all(map(_is_model, models)):
         raise TypeError(
-            f"host function {name!r}: {function.__qualname__} must take an annotated pydantic model"
-            " (and optionally a HostCall) and return an annotated pydantic model"
+            f"host function {declared['name']!r}: {function.__qualname__} must take an annotated"
+            " pydantic model (and optionally a HostCall) and return an annotated pydantic model"
         )
     request, response = typing.cast("list[type[BaseModel]]", models)
     doc = (inspect.getdoc(function) or "").partition("\n")[0]
-    return HostFunction(name, bound, request, response, doc, len(parameters) == 2, blocking, errors)
+    return HostFunction(
+        handler=bound,
+        request=request,
+        response=response,
+        doc=doc,
+        wants_call=len(parameters) == 2,
+        **declared,
+    )
 
 
 def _is_model(annotation: object) -> bool:

@@ -84,6 +84,9 @@ class PluginClass(Protocol):
     #: Options for the command line; `configuration_from_options` turns their values into
     #: a configuration. Both may be left out.
     cli_options: ClassVar[tuple[CliOption, ...]]
+    #: What the names of its host functions may begin with, as "fs" in `fs.read`; if left out, the
+    #: plugin's own name only. It cannot be the name of another installed plugin.
+    namespaces: ClassVar[tuple[str, ...]]
 
     def __init__(self, configuration: Any) -> None: ...
 
@@ -103,7 +106,7 @@ class PluginHooks:
     def host_functions(self) -> Iterable[HostFunction]:  # type: ignore[empty-body]
         """The host functions this plugin offers under its configuration.
 
-        Every name starts with a namespace that belongs to the plugin. Called once for a sandbox.
+        Every name begins with one of the plugin's `namespaces`. Called once for a sandbox.
         """
 
     @hookspec

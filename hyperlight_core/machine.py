@@ -24,7 +24,7 @@ from hyperlight_core.errors import (
 from hyperlight_core.guests import BootRequest, GuestImage
 from hyperlight_core.hookspecs import SnapshotToken
 from hyperlight_core.plugins import PluginSet, load_plugins
-from hyperlight_core.table import CallCheck, HostFunctionTable
+from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable
 from hyperlight_core.vm import MemorySnapshot, VirtualMachine, Vm, VmConfig, VmFactory
 
 __all__ = ["CallContext", "Machine", "MachineSnapshot", "MachineSpec"]
@@ -42,6 +42,7 @@ class MachineSpec:
         boot_limits: of the guest's start.
         stream: told console output as it arrives.
         check: called before each host call; see `HostFunctionTable.dispatch`.
+        observe: called after each host call.
         cache: whether the booted guest is kept on disk, for the next process to start from.
         vm: makes the micro-VM.
     """
@@ -53,6 +54,7 @@ class MachineSpec:
     boot_limits: Limits = field(default_factory=lambda: Limits(timeout=60.0))
     stream: StreamCallback | None = None
     check: CallCheck | None = None
+    observe: CallObserver | None = None
     cache: bool = False
     vm: VmFactory = Vm
 
@@ -180,7 +182,13 @@ class Machine:
         self.vm: VirtualMachine = spec.vm(
             spec.config, program, spec.guest.image, stream=spec.stream is not None
         )
-        self.calls = GuestCalls(self.vm, HostFunctionTable(), check=spec.check, stream=spec.stream)
+        self.calls = GuestCalls(
+            self.vm,
+            HostFunctionTable(),
+            check=spec.check,
+            observe=spec.observe,
+            stream=spec.stream,
+        )
         if start is not None:
             try:
                 self.restore(start)

@@ -13,7 +13,11 @@ from pydantic.json_schema import JsonSchemaValue, models_json_schema
 from hyperlight_core.errors import HostFunctionError
 from hyperlight_core.functions import HostFunction
 
-__all__ = ["openrpc_document"]
+__all__ = ["DISCOVER", "openrpc_document"]
+
+#: The method every guest may call: it answers with the document of what is within its reach
+#: (OpenRPC 1.3.2, "Service Discovery Method").
+DISCOVER = "rpc.discover"
 
 _Key = tuple[type[BaseModel], Literal["validation", "serialization"]]
 _REFERENCE = "#/components/schemas/"
@@ -58,6 +62,7 @@ def _method(
         ],
         "result": {"name": "result", "schema": references[_response(function)]},
         "errors": [_error(error) for error in function.errors],
+        "x-version": function.version,
     }
 
 

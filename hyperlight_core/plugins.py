@@ -172,8 +172,8 @@ class PluginSet:
 
     Raises:
         PluginError: an instance has a hook that does not exist, its `host_functions` fails, or a
-            name it offers is malformed or taken. The instances so far have been `closed` then, as
-            after any other exception.
+            name it offers is malformed, taken or of a namespace it does not own. The instances so
+            far have been `closed` then, as after any other exception.
     """
 
     def __init__(self, plugins: Iterable[tuple[InstalledPlugin, object]] = ()) -> None:
@@ -253,7 +253,11 @@ class PluginSet:
     def _offered(self) -> Iterator[HostFunction]:
         owners: dict[str, InstalledPlugin] = {}
         for plugin, impl in self._hooked("host_functions"):
+            namespaces = _namespaces(plugin, self.instances[plugin.name])
             for function in _functions_of(plugin, impl):
+                if not function.name.startswith(namespaces):
+                    owned = " and ".join(f"{namespace}*" for namespace in namespaces)
+                    raise plugin.error(f"it offers {function.name!r}, but owns {owned}")
                 if function.name in owners:
                     owner = owners[function.name]
                     raise plugin.error(f"it offers {function.name!r}, and so does {owner}")
@@ -265,6 +269,15 @@ class PluginSet:
             self.closed()
         except PluginError:
             _log.exception("closing after a failed start")
+
+
+def _namespaces(plugin: InstalledPlugin, instance: object) -> tuple[str, ...]:
+    """What the names a plugin offers may begin with, each with its dot."""
+    declared = getattr(instance, "namespaces", (plugin.name,))
+    for other in installed_plugins():
+        if other.name in declared and other.name != plugin.name:
+            raise plugin.error(f"it claims the namespace {other.name!r}, which is that of {other}")
+    return tuple(f"{namespace}." for namespace in declared)
 
 
 def _functions_of(plugin: InstalledPlugin, impl: pluggy.HookImpl) -> list[HostFunction]:

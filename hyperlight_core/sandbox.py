@@ -17,7 +17,7 @@ from hyperlight_core.errors import ConfigurationError, GuestExitedError
 from hyperlight_core.guests import GuestImage, Progress, find_guest
 from hyperlight_core.machine import MachineSpec
 from hyperlight_core.states import State, StateSnapshot
-from hyperlight_core.table import CallCheck
+from hyperlight_core.table import CallCheck, CallObserver
 from hyperlight_core.vm import VmConfig
 
 __all__ = ["RunResult", "Sandbox", "Snapshot", "parse_size"]
@@ -81,6 +81,7 @@ class Sandbox:
         stream: told "stdout" or "stderr" and the bytes, as they are printed.
         on_host_call: sees each host call before it runs; what it raises as a HostFunctionError is
             the guest's answer.
+        after_host_call: told of each host call after it, with its outcome and time.
         buffer: bytes that one frame may have in each direction.
         cache: whether the started guest is kept on disk for the next process.
 
@@ -104,6 +105,7 @@ class Sandbox:
         progress: Progress | None = None,
         stream: StreamCallback | None = None,
         on_host_call: CallCheck | None = None,
+        after_host_call: CallObserver | None = None,
         buffer: int | str = "1MiB",
         cache: bool = True,
     ) -> None:
@@ -116,6 +118,7 @@ class Sandbox:
             Limits(timeout, cpu_time, output_limit, host_calls),
             stream=stream,
             check=on_host_call,
+            observe=after_host_call,
             cache=cache and image.boot is not None,
         )
         self._begin(_Ready.start(spec), image.requests)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from hyperlight_core import wire
@@ -20,9 +22,17 @@ from hyperlight_core.errors import (
     MethodNotFoundError,
     ProtocolError,
 )
-from hyperlight_core.functions import HostFunction
+from hyperlight_core.functions import HostFunction, Model
+from hyperlight_core.openrpc import DISCOVER, openrpc_document
 
-__all__ = ["CallCheck", "HostFunctionTable", "RunContext", "check_name"]
+__all__ = [
+    "CallCheck",
+    "CallObserver",
+    "CallRecord",
+    "HostFunctionTable",
+    "RunContext",
+    "check_name",
+]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -33,6 +43,30 @@ _NAME = re.compile(r"(?!rpc\.)[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)+
 
 #: Called with the function and the validated request before the handler; see `dispatch`.
 CallCheck: TypeAlias = Callable[[HostFunction, BaseModel], None]
+
+
+class CallRecord(NamedTuple):
+    """One host call that has been answered.
+
+    Attributes:
+        method: what the guest asked for; if `function` is None, any text it likes.
+        function: what answered, or None if there is no such host function.
+        error: what it answered with instead of a result, or None.
+        seconds: how long it took.
+        received: bytes of the request's attachment.
+        sent: bytes of the answer, JSON and attachment.
+    """
+
+    method: str
+    function: HostFunction | None
+    error: HostFunctionError | None
+    seconds: float
+    received: int
+    sent: int
+
+
+#: Called with the record of each host call after it; what it raises stops the run.
+CallObserver: TypeAlias = Callable[[CallRecord], None]
 
 
 class RunContext(Protocol):
@@ -143,7 +177,6 @@ class _Entry:
     __slots__ = ("function", "log", "parse", "serialize")
 
     def __init__(self, function: HostFunction) -> None:
-        check_name(function.name)
         for model in (function.request, function.response):
             if not model.__pydantic_complete__:
                 model.model_rebuild()
@@ -203,6 +236,14 @@ class _Entry:
         return self.serialize(result, by_alias=True)
 
 
+class _DiscoverRequest(Model):
+    """`rpc.discover` takes no parameters."""
+
+
+class _Document(RootModel[dict[str, Any]]):
+    """An OpenRPC document."""
+
+
 class HostFunctionTable(Mapping[str, HostFunction]):
     """A frozen mapping from names to host functions that answers a guest's calls.
 
@@ -220,6 +261,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
         self.version = next(_versions)
         self._entries: dict[str, _Entry] = {}
         for function in functions:
+            check_name(function.name)
             other = self._entries.setdefault(function.name, _Entry(function)).function
             if other is not function:
                 raise ConfigurationError(
@@ -272,6 +314,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
         reply: memoryview,
         context: RunContext = _NO_RUN,
         check: CallCheck | None = None,
+        observe: CallObserver | None = None,
     ) -> int:
         """Answer the request frame in one buffer with a response frame in the other.
 
@@ -283,6 +326,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
             context: the run this call belongs to.
             check: called before each handler. A HostFunctionError it raises is the answer; any
                 other exception is passed on, as are KeyboardInterrupt and its like from handlers.
+            observe: told of each call after it.
 
         Returns:
             How many bytes from the start of `reply` may have been written.
@@ -295,41 +339,67 @@ class HostFunctionTable(Mapping[str, HostFunction]):
         call = _Call(frame.attachment, reply, context)
         try:
             if isinstance(message, list):
-                text = self._batch(message, context, check)
+                text = self._batch(message, context, check, observe)
             else:
-                text = self._answer(message, call, check)
+                text = self._answer(message, call, check, observe)
             end = _write(reply, text, call, _id_of(message))
         finally:
             call.release()
         return max(end, wire.BULK_OFFSET + call.reach) if call.reach else end
 
-    def _batch(self, messages: list[Any], context: RunContext, check: CallCheck | None) -> bytes:
+    def _batch(
+        self,
+        messages: list[Any],
+        context: RunContext,
+        check: CallCheck | None,
+        observe: CallObserver | None,
+    ) -> bytes:
         if not 0 < len(messages) <= wire.BATCH_LIMIT:
             return wire.error_text(
                 None, wire.INVALID_REQUEST, f"a batch has 1 to {wire.BATCH_LIMIT} calls"
             )
         nothing = memoryview(bytearray())
         answers = [
-            self._answer(message, _Call(nothing, nothing, context), check) for message in messages
+            self._answer(message, _Call(nothing, nothing, context), check, observe)
+            for message in messages
         ]
         answers = [answer for answer in answers if answer]
         return b"[%b]" % b",".join(answers) if answers else b""
 
-    def _answer(self, message: Any, call: _Call, check: CallCheck | None) -> bytes:
+    def _answer(
+        self, message: Any, call: _Call, check: CallCheck | None, observe: CallObserver | None
+    ) -> bytes:
         """The response to one message, or nothing to a notification."""
         try:
             request = wire.parse_request(message)
         except ProtocolError as error:
             return wire.error_text(_id_of(message), wire.INVALID_REQUEST, str(error))
-        entry = self._entries.get(request.method)
+        entry, failure = self._entry(request.method), None
+        began = 0.0 if observe is None else time.perf_counter()
         try:
             if entry is None:
                 raise MethodNotFoundError(f"no host function {request.method!r}")
             text = wire.result_text(request.id, entry.invoke(request.params, call, check))
         except HostFunctionError as error:
-            call.size = 0
+            call.size, failure = 0, error
             text = _failure(request.id, error, entry)
+        if observe is not None:
+            function = None if entry is None else entry.function
+            seconds = time.perf_counter() - began
+            received, sent = len(call.attachment), len(text) + call.size
+            observe(CallRecord(request.method, function, failure, seconds, received, sent))
         return b"" if request.is_notification else text
+
+    def _entry(self, method: str) -> _Entry | None:
+        entry = self._entries.get(method)
+        return self._discovery if entry is None and method == DISCOVER else entry
+
+    @functools.cached_property
+    def _discovery(self) -> _Entry:
+        """What describes the table to the guest; most guests never ask."""
+        document = _Document(openrpc_document(self.values()))
+        doc = "The OpenRPC document of the host functions within reach."
+        return _Entry(HostFunction(DISCOVER, lambda _: document, _DiscoverRequest, _Document, doc))
 
 
 def _id_of(message: Any) -> wire.MessageId:

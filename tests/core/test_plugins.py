@@ -362,26 +362,57 @@ def test_a_hook_wrapper_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("echo")
-def test_two_plugins_that_claim_one_name_are_both_named_with_their_distributions(
-    site: Path,
+class Sharing(Offering):
+    """A plugin that owns more than its own name."""
+
+    namespaces = ("shared", "deeper.still")
+
+
+def test_two_plugins_that_claim_one_name_are_both_named() -> None:
+    plugins = {"one": Sharing("shared.say"), "two": Sharing("shared.say")}
+    with pytest.raises(PluginError, match=r"'two': it offers 'shared\.say', .* plugin 'one'"):
+        load_plugins(plugins)
+
+
+def test_one_plugin_that_offers_a_name_twice_is_an_error() -> None:
+    with pytest.raises(PluginError, match=r"offers 'x\.b', and so does plugin 'x'"):
+        load_plugins({"x": Offering("x.b", "x.b")})
+
+
+def test_a_plugin_owns_the_namespace_of_its_name_unless_it_declares_others() -> None:
+    plugins = load_plugins({"x": Offering("x.b"), "y": Sharing("shared.b", "deeper.still.b")})
+    assert sorted(plugins.table) == ["deeper.still.b", "shared.b", "x.b"]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "fault"),
+    [
+        (Offering("fs.read"), r"it offers 'fs\.read', but owns x\.\*"),
+        (Offering("xs.read"), r"it offers 'xs\.read', but owns x\.\*"),
+        (Sharing("x.b"), r"it offers 'x\.b', but owns shared\.\* and deeper\.still\.\*"),
+        (Sharing("deeper.b"), "it offers 'deeper.b', but owns"),
+    ],
+)
+def test_a_name_of_a_namespace_that_is_not_the_plugins_is_refused(
+    plugin: Offering, fault: str
 ) -> None:
+    with pytest.raises(PluginError, match=f"'x': {fault}"):
+        load_plugins({"x": plugin})
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_plugin_cannot_claim_the_name_of_another_one(site: Path) -> None:
+    """Not even where the other is not granted: its names would mean something else."""
     source = """
         from hl_echo.plugin import EchoPlugin
 
         class Plugin(EchoPlugin):
-            pass
+            namespaces = ("other", "echo")
     """
     install(site, "acme-echo", "other", source)
-    with pytest.raises(
-        PluginError,
-        match=r"'other' \(acme-echo 1\.0\): it offers 'echo\.say', .* 'echo' \(hl-echo 0\.1\.0\)",
-    ):
-        load_plugins({"echo": {}, "other": {}})
-
-
-def test_one_plugin_that_offers_a_name_twice_is_an_error() -> None:
-    with pytest.raises(PluginError, match=r"offers 'a\.b', and so does plugin 'x'"):
-        load_plugins({"x": Offering("a.b", "a.b")})
+    fault = r"'other' \(acme-echo 1\.0\): it claims .* 'echo' \(hl-echo 0\.1\.0\)"
+    with pytest.raises(PluginError, match=fault):
+        load_plugins({"other": {}})
 
 
 @pytest.mark.parametrize("name", ["plain", "rpc.x", ""])
