@@ -175,17 +175,20 @@ void cpu_state_start(struct cpu_state *state, uint64_t entry, uint64_t stack) {
 
 int cpu_finish_exit(hl_vm *vm) {
     int result = 0;
-    vm->run->immediate_exit = 1;
+    vm_set_immediate_exit(vm, true);
     for (unsigned left = FINISH_LIMIT; vm->exit_unfinished && left; left--) {
         vm->counters.ioctls++;
         result = ioctl(vm->vcpu_fd, KVM_RUN, 0) ? errno : 0;
         vm->exit_unfinished = result != EINTR;
         if (result && result != EINTR) break;
     }
-    vm->run->immediate_exit = 0;
+    vm_set_immediate_exit(vm, false);
     if (!vm->exit_unfinished) return 0;
     return hl_fail(-EIO, "KVM did not finish the last exit: %s", result ? strerror(result) : "it ran on");
 }
+
+/* Only the flags a program may set itself, Intel SDM vol. 1, 3.4.3; KVM on page tables hides the others. */
+static uint64_t program_flags(uint64_t rflags) { return (rflags & 0x240dd5) | HL_RFLAGS; }
 
 int hl_vm_get_registers(hl_vm *vm, struct hl_registers *to) {
     struct kvm_regs regs;
@@ -197,16 +200,14 @@ int hl_vm_get_registers(hl_vm *vm, struct hl_registers *to) {
     *to = (struct hl_registers){
         regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rsp, regs.rbp,
         regs.r8,  regs.r9,  regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-        regs.rip, regs.rflags, sregs.fs.base, sregs.gs.base};
+        regs.rip, program_flags(regs.rflags), sregs.fs.base, sregs.gs.base};
     return 0;
 }
 
 int hl_vm_set_registers(hl_vm *vm, const struct hl_registers *from) {
     struct kvm_regs regs = {from->rax, from->rbx, from->rcx, from->rdx, from->rsi, from->rdi,
                             from->rsp, from->rbp, from->r8,  from->r9,  from->r10, from->r11,
-                            from->r12, from->r13, from->r14, from->r15, from->rip,
-                            /* Only the flags a program may set itself, Intel SDM vol. 1, 3.4.3. */
-                            (from->rflags & 0x240dd5) | HL_RFLAGS};
+                            from->r12, from->r13, from->r14, from->r15, from->rip, program_flags(from->rflags)};
     struct kvm_sregs sregs = vm->system_registers;
     sregs.fs.base = from->fs_base;
     sregs.gs.base = from->gs_base;

@@ -126,6 +126,11 @@ int cpu_finish_exit(hl_vm *vm);
 int vcpu_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name);
 int vm_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name);
 
+/* Whether KVM_RUN shall return at once; a kick may set it while the vCPU's thread does. */
+static inline void vm_set_immediate_exit(hl_vm *vm, bool exit) {
+    __atomic_store_n(&vm->run->immediate_exit, exit, __ATOMIC_RELAXED);
+}
+
 /* ---- vm.c --------------------------------------------------------------------------------------------- */
 /* (Re)registers RAM with KVM, with or without the dirty log. */
 int vm_register_ram(hl_vm *vm, bool log);

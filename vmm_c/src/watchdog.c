@@ -35,9 +35,10 @@ static void on_kick(int number) { (void)number; }
 
 static void kick(hl_vm *vm, unsigned reason) {
     pthread_mutex_lock(&vm->lock);
+    /* One signal is enough, and a storm of them would keep the thread from ever leaving. */
+    if (vm->running && !vm->kicks) pthread_kill(vm->thread, kick_signal);
     vm->kicks |= reason;
-    vm->run->immediate_exit = 1;
-    if (vm->running) pthread_kill(vm->thread, kick_signal);
+    vm_set_immediate_exit(vm, true);
     if (reason & KICK_KILL && vm->wake_fd >= 0) (void)eventfd_write(vm->wake_fd, 1);
     pthread_mutex_unlock(&vm->lock);
 }
@@ -161,7 +162,7 @@ void watchdog_disarm(hl_vm *vm) {
 unsigned watchdog_enter(hl_vm *vm) {
     pthread_mutex_lock(&vm->lock);
     unsigned kicks = vm->kicks;
-    vm->run->immediate_exit = kicks != 0;
+    vm_set_immediate_exit(vm, kicks != 0);
     vm->thread = pthread_self();
     vm->running = !kicks;
     pthread_mutex_unlock(&vm->lock);
