@@ -8,19 +8,9 @@
  * every later reset dear: 4 MiB, a tenth of a millisecond of copying. */
 #define KEEP_LOGGED 1024
 
-static void add_path(struct page_set *set, const hl_snapshot *from, const hl_snapshot *to) {
-    for (; from != to; from = from->parent) page_set_add(set, &from->own);
-}
-
-static size_t depth(const hl_snapshot *snapshot) {
-    size_t count = 0;
-    while ((snapshot = snapshot->parent)) count++;
-    return count;
-}
-
 /* The nearest snapshot that both descend from; they have the same root. */
 static const hl_snapshot *common_ancestor(const hl_snapshot *a, const hl_snapshot *b) {
-    size_t depth_a = depth(a), depth_b = depth(b);
+    size_t depth_a = snapshot_depth(a), depth_b = snapshot_depth(b);
     for (; depth_a > depth_b; depth_a--) a = a->parent;
     for (; depth_b > depth_a; depth_b--) b = b->parent;
     while (a != b) a = a->parent, b = b->parent;
@@ -47,8 +37,8 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
     if (result) return result;
     if (vm->base != target) {
         const hl_snapshot *meeting = common_ancestor(vm->base, target);
-        add_path(&vm->scratch, vm->base, meeting);
-        add_path(&vm->scratch, target, meeting);
+        snapshot_add_path(&vm->scratch, vm->base, meeting);
+        snapshot_add_path(&vm->scratch, target, meeting);
     }
     size_t copied = copy_pages(vm, target, &vm->scratch);
     vm->counters.resets++;
@@ -63,7 +53,7 @@ static int map_anew(hl_vm *vm, hl_snapshot *target) {
                        root->memory_fd, 0);
     if (place == MAP_FAILED) return hl_fail(-errno, "mapping the snapshot: %s", strerror(errno));
     page_set_clear(&vm->scratch);
-    add_path(&vm->scratch, target, root);
+    snapshot_add_path(&vm->scratch, target, root);
     copy_pages(vm, target, &vm->scratch);
     vm->counters.restores++;
     /* A VM that is restored a second time will be so again: from here on copying is cheaper. */

@@ -69,6 +69,16 @@ const hl_snapshot *snapshot_root(const hl_snapshot *snapshot) {
     return snapshot;
 }
 
+size_t snapshot_depth(const hl_snapshot *snapshot) {
+    size_t count = 0;
+    while ((snapshot = snapshot->parent)) count++;
+    return count;
+}
+
+void snapshot_add_path(struct page_set *set, const hl_snapshot *from, const hl_snapshot *to) {
+    for (; from != to; from = from->parent) page_set_add(set, &from->own);
+}
+
 int snapshot_check_config(const hl_snapshot *snapshot, const struct hl_config *config) {
     const struct hl_config *own = &snapshot->config;
     if (own->memory != config->memory)
@@ -88,6 +98,21 @@ uint64_t hl_snapshot_size(const hl_snapshot *snapshot) {
 uint64_t hl_snapshot_memory(const hl_snapshot *snapshot) { return snapshot->config.memory; }
 
 /* ---- taking one ------------------------------------------------------------------------------------ */
+/* So that ancestors nobody else holds do not pile up in a long life of the VM. */
+#define DEPTH_LIMIT 16
+
+/* The snapshot to share pages with: the base, but rather its root than the last of a long chain. The
+ * pages in which that differs from the base are added to `candidates`. */
+static hl_snapshot *choose_parent(hl_vm *vm, struct page_set *candidates) {
+    hl_snapshot *parent = vm->base, *root = parent;
+    if (!parent) return NULL;
+    while (parent->parent && !parent->memory) parent = parent->parent;
+    if (snapshot_depth(parent) < DEPTH_LIMIT) return parent;
+    while (root->parent) root = root->parent;
+    snapshot_add_path(candidates, parent, root);
+    return root;
+}
+
 /* Of the pages that may differ from the parent's, keeps those that do. */
 static void choose_pages(hl_vm *vm, hl_snapshot *snapshot, const struct page_set *candidates) {
     size_t page = page_set_next(candidates, 0);
@@ -134,14 +159,13 @@ static int keep_pages(hl_vm *vm, hl_snapshot *snapshot) {
 }
 
 int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
-    hl_snapshot *snapshot = snapshot_new(&vm->config, vm->base);
+    int result = dirty_pages(vm, &vm->scratch);
+    if (result) return result;
+    hl_snapshot *snapshot = snapshot_new(&vm->config, choose_parent(vm, &vm->scratch));
     if (!snapshot) return -ENOMEM;
-    int result = cpu_get(vm, &snapshot->cpu);
-    if (!result) result = dirty_pages(vm, &vm->scratch);
-    if (!result) {
-        choose_pages(vm, snapshot, &vm->scratch);
-        result = keep_pages(vm, snapshot);
-    }
+    choose_pages(vm, snapshot, &vm->scratch);
+    result = cpu_get(vm, &snapshot->cpu);
+    if (!result) result = keep_pages(vm, snapshot);
     if (result) {
         hl_snapshot_unref(snapshot);
         return result;

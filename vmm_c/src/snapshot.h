@@ -18,6 +18,10 @@ int snapshot_set_memory(hl_snapshot *snapshot, int fd);
 int snapshot_check_config(const hl_snapshot *snapshot, const struct hl_config *config);
 /* The oldest ancestor, which may be itself. */
 const hl_snapshot *snapshot_root(const hl_snapshot *snapshot);
+/* How many ancestors it has. */
+size_t snapshot_depth(const hl_snapshot *snapshot);
+/* Adds the pages of `from` and of its ancestors up to `to`, which is one of them. */
+void snapshot_add_path(struct page_set *set, const hl_snapshot *from, const hl_snapshot *to);
 /* Takes another reference for *place and drops the one it held. */
 void snapshot_assign(hl_snapshot **place, hl_snapshot *snapshot);
 #endif
