@@ -1,0 +1,81 @@
+/* harness.c: runs the test cases named on the command line; --list names them all. */
+#include "harness.h"
+#include <time.h>
+
+static struct test_case *tests;
+const struct hl_limits no_limits = {INT64_MAX, INT64_MAX};
+
+void test_add(struct test_case *test) {
+    test->next = tests;
+    tests = test;
+}
+
+int main(int count, char **names) {
+    bool list = count == 2 && !strcmp(names[1], "--list");
+    int ran = 0;
+    for (struct test_case *test = tests; test; test = test->next) {
+        bool wanted = count == 1;
+        for (int i = 1; i < count; i++) wanted |= !strcmp(names[i], test->name);
+        if (list) puts(test->name);
+        if (!wanted || list) continue;
+        printf("%s\n", test->name);
+        fflush(stdout);
+        test->run();
+        ran++;
+    }
+    return list || ran == count - 1 || (count == 1 && ran) ? 0 : 2;
+}
+
+uint64_t random_next(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+struct hl_config test_config(void) {
+    return (struct hl_config){.memory = TEST_MEMORY, .in_size = 0x10000, .out_size = 0x10000,
+                              .console_size = 0x1000, .image_fd = -1};
+}
+
+uint8_t *test_program(size_t *size) {
+    FILE *file = fopen(TEST_GUEST, "rb");
+    CHECK(file && !fseek(file, 0, SEEK_END));
+    *size = (size_t)ftell(file);
+    rewind(file);
+    uint8_t *program = malloc(*size);
+    CHECK(program && fread(program, 1, *size, file) == *size);
+    fclose(file);
+    return program;
+}
+
+hl_vm *test_vm(void) {
+    struct hl_config config = test_config();
+    struct hl_exit left;
+    hl_vm *vm = NULL;
+    size_t size;
+    uint8_t *program = test_program(&size);
+    CHECK(!hl_vm_create(&config, &vm) && !hl_vm_load(vm, program, size));
+    free(program);
+    CHECK(!hl_vm_run(vm, &no_limits, &left) && left.kind == HL_EXIT_PARK);
+    return vm;
+}
+
+struct hl_exit test_call(hl_vm *vm, const char *method, const char *params, const struct hl_limits *limits) {
+    struct hl_exit left;
+    uint8_t frame[1024];
+    struct hl_frame header = {HL_ABI_VERSION, 0, 0, 0};
+    int size = snprintf((char *)frame + sizeof header, sizeof frame - sizeof header,
+                        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":{%s}}", method, params);
+    header.json_size = (uint32_t)size;
+    memcpy(frame, &header, sizeof header);
+    CHECK(!hl_vm_write(vm, hl_vm_in_address(vm), frame, sizeof header + (size_t)size));
+    CHECK(!hl_vm_run(vm, limits, &left));
+    return left;
+}
+
+int64_t test_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}

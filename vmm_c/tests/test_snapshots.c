@@ -1,0 +1,178 @@
+/* test_snapshots.c: random walks over trees of snapshots, compared byte for byte with whole copies. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "harness.h"
+#include "snapshot.h"
+
+enum { VMS = 2, KEPT = 8, STEPS = 400 };
+
+/* A snapshot and what memory and registers were when it was taken. */
+struct kept {
+    hl_snapshot *snapshot;
+    uint8_t *memory;
+    struct hl_registers registers;
+};
+
+static uint8_t *memory_of(hl_vm *vm) {
+    uint8_t *place = hl_vm_pointer(vm, HL_RAM_ADDRESS, TEST_MEMORY, 0);
+    CHECK(place);
+    return place;
+}
+
+static void keep(hl_vm *vm, struct kept *kept) {
+    hl_snapshot *old = kept->snapshot;
+    CHECK(!hl_vm_snapshot(vm, &kept->snapshot));
+    hl_snapshot_unref(old);
+    if (!kept->memory) kept->memory = malloc(TEST_MEMORY);
+    memcpy(kept->memory, memory_of(vm), TEST_MEMORY);
+    CHECK(!hl_vm_get_registers(vm, &kept->registers));
+}
+
+static void go_back(hl_vm *vm, const struct kept *kept) {
+    struct hl_registers registers;
+    CHECK(!hl_vm_restore(vm, kept->snapshot));
+    CHECK(!memcmp(memory_of(vm), kept->memory, TEST_MEMORY));
+    CHECK(!hl_vm_get_registers(vm, &registers));
+    CHECK(!memcmp(&registers, &kept->registers, sizeof registers));
+}
+
+/* Puts the snapshot into a file and takes it out again: a root of its own. */
+static void through_a_file(struct kept *kept) {
+    struct hl_config config = test_config();
+    static uint8_t cpu[65536];
+    size_t size = sizeof cpu;
+    hl_snapshot *loaded;
+    int fd = memfd_create("test", MFD_CLOEXEC);
+    CHECK(fd >= 0 && !hl_snapshot_save(kept->snapshot, fd, cpu, &size));
+    CHECK(!hl_snapshot_load(&config, fd, cpu, size, &loaded));
+    close(fd);
+    hl_snapshot_unref(kept->snapshot);
+    kept->snapshot = loaded;
+}
+
+static void guest_writes(hl_vm *vm, uint64_t *state) {
+    char params[128];
+    /* Mostly a few pages, now and then so many that the log is started anew. */
+    uint64_t count = random_below(state, 8) ? random_below(state, 40) : 1500;
+    snprintf(params, sizeof params, "\"seed\":%llu,\"count\":%llu", (unsigned long long)(random_next(state) >> 2),
+             (unsigned long long)count);
+    CHECK(test_call(vm, "scribble", params, &no_limits).kind == HL_EXIT_PARK);
+}
+
+/* Behind the guest's program, before its stack. */
+static void host_writes(hl_vm *vm, uint64_t *state) {
+    uint8_t bytes[5000];
+    uint64_t value = random_next(state), size = random_below(state, sizeof bytes);
+    memset(bytes, (int)(value & 0xff), sizeof bytes);
+    CHECK(!hl_vm_write(vm, 0x300000 + random_below(state, 0x300000), bytes, size));
+}
+
+static void walk(uint64_t state) {
+    hl_vm *vms[VMS];
+    struct kept kept[KEPT] = {0};
+    for (int i = 0; i < VMS; i++) vms[i] = test_vm();
+    for (int i = 0; i < KEPT; i++) keep(vms[0], &kept[i]);
+    for (int step = 0; step < STEPS; step++) {
+        hl_vm *vm = vms[random_below(&state, VMS)];
+        struct kept *one = &kept[random_below(&state, KEPT)];
+        switch (random_below(&state, 16)) {
+        case 0: keep(vm, one); break;
+        case 1: keep(vm, one), guest_writes(vm, &state), go_back(vm, one); break;
+        case 2: through_a_file(one); break;
+        case 3: case 4: host_writes(vm, &state); break;
+        case 5: case 6: case 7: case 8: guest_writes(vm, &state); break;
+        default: go_back(vm, one);
+        }
+    }
+    for (int i = 0; i < VMS; i++) hl_vm_close(vms[i]);
+    for (int i = 0; i < KEPT; i++) {
+        hl_snapshot_unref(kept[i].snapshot);
+        free(kept[i].memory);
+    }
+}
+
+TEST(every_restore_brings_back_memory_and_registers_byte_for_byte) {
+    for (uint64_t seed = 1; seed <= 4; seed++) walk(seed);
+}
+
+TEST(a_snapshot_outlives_its_vm_and_its_parents) {
+    hl_vm *vm = test_vm();
+    struct kept one = {0}, two = {0};
+    uint64_t state = 7;
+    keep(vm, &one);
+    guest_writes(vm, &state);
+    keep(vm, &two);
+    hl_snapshot_unref(one.snapshot);
+    hl_vm_close(vm);
+    vm = test_vm();
+    go_back(vm, &two);
+    hl_snapshot_unref(two.snapshot);
+    CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+    hl_vm_close(vm);
+    free(one.memory);
+    free(two.memory);
+}
+
+TEST(snapshots_that_nobody_holds_do_not_pile_up) {
+    hl_vm *vm = test_vm();
+    uint64_t state = 8;
+    hl_snapshot *last;
+    CHECK(!hl_vm_snapshot(vm, &last));
+    guest_writes(vm, &state);
+    for (int round = 0; round < 300; round++) {
+        hl_snapshot *old = last;
+        /* The new one is taken while the old one is still held. */
+        CHECK(!hl_vm_snapshot(vm, &last));
+        hl_snapshot_unref(old);
+        CHECK(round % 3 || test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+        CHECK(snapshot_depth(last) <= 16);
+    }
+    hl_snapshot_unref(last);
+    hl_vm_close(vm);
+}
+
+TEST(a_snapshot_of_another_configuration_is_refused) {
+    struct hl_config config = test_config();
+    hl_vm *vm = test_vm(), *other;
+    hl_snapshot *snapshot;
+    config.memory *= 2;
+    CHECK(!hl_vm_snapshot(vm, &snapshot) && !hl_vm_create(&config, &other));
+    CHECK(hl_vm_restore(other, snapshot) == -EINVAL);
+    hl_vm_close(other);
+    config = test_config();
+    config.in_size *= 2;
+    CHECK(!hl_vm_create(&config, &other) && hl_vm_restore(other, snapshot) == -EINVAL);
+    hl_vm_close(other);
+    hl_vm_close(vm);
+    hl_snapshot_unref(snapshot);
+}
+
+/* Its files are untrusted: of any size, with any vCPU state. */
+TEST(a_forged_snapshot_file_is_refused_or_harmless) {
+    struct hl_config config = test_config();
+    static uint8_t cpu[65536];
+    size_t size = sizeof cpu;
+    uint64_t state = 9;
+    hl_vm *vm = test_vm();
+    hl_snapshot *good, *forged;
+    int fd = memfd_create("test", MFD_CLOEXEC);
+    CHECK(!hl_vm_snapshot(vm, &good) && !hl_snapshot_save(good, fd, cpu, &size));
+    CHECK(hl_snapshot_load(&config, fd, cpu, size - 1, &forged) == -EINVAL);
+    for (int round = 0; round < 200; round++) {
+        uint8_t changed[65536];
+        memcpy(changed, cpu, size);
+        for (int i = 0; i < 20; i++) changed[random_below(&state, size)] = (uint8_t)random_next(&state);
+        CHECK(!hl_snapshot_load(&config, fd, changed, size, &forged));
+        struct hl_limits limits = {test_now_ns() + 2000000, INT64_MAX};
+        struct hl_exit left;
+        if (!hl_vm_restore(vm, forged)) CHECK(!hl_vm_run(vm, &limits, &left));
+        hl_snapshot_unref(forged);
+        CHECK(!hl_vm_restore(vm, good) && test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+    }
+    CHECK(!ftruncate(fd, TEST_MEMORY - 1) && hl_snapshot_load(&config, fd, cpu, size, &forged) == -EINVAL);
+    close(fd);
+    hl_snapshot_unref(good);
+    hl_vm_close(vm);
+}
