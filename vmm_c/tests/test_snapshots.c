@@ -119,6 +119,9 @@ TEST(snapshots_that_nobody_holds_do_not_pile_up) {
     hl_vm *vm = test_vm(), *other = test_vm();
     struct kept last = {0};
     uint64_t state = 8;
+    keep(vm, &last);
+    guest_writes(vm, &state);
+    go_back(vm, &last); /* from here on the log of dirtied pages is on */
     for (int round = 0; round < 200; round++) {
         if (round % 3) host_writes(vm, &state);
         keep(vm, &last);
