@@ -1,10 +1,12 @@
 """Calls what the host has granted: `hyperlight.tools.lookup(sku="A1")`.
 
 `hyperlight.<namespace>.<verb>(name=value, …)` is `hyperlight.call("<namespace>.<verb>", …)`.
+`help(hyperlight.fs.stat)`, `inspect.signature` and `dir` ask the host what there is.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from itertools import count
@@ -59,8 +61,8 @@ def call_raw(
 
 
 class _Function:
-    """A host function, or a namespace of them, by its dotted name."""
-
+    # A host function, or a namespace of them, by its dotted name. What it says of itself is that
+    # of the host function, so it has no docstring of its own.
     __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
@@ -75,6 +77,17 @@ class _Function:
     def __repr__(self) -> str:
         return f"<host function {self._name}>"
 
+    def __dir__(self) -> list[str]:
+        return _helper().members(f"{self._name}.")  # type: ignore[no-any-return]
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return _helper().text(self._name)  # type: ignore[no-any-return]
+
+    @property
+    def __signature__(self) -> Any:
+        return _helper().signature(self._name)
+
 
 def _member(path: str, name: str) -> _Function:
     if name.startswith("_"):  # what Python itself looks for, and modules of this package
@@ -82,5 +95,14 @@ def _member(path: str, name: str) -> _Function:
     return _Function(path)
 
 
+def _helper() -> Any:
+    # Most guests never ask, and `inspect` takes long to import.
+    return importlib.import_module("._help", __name__)
+
+
 def __getattr__(name: str) -> _Function:
     return _member(name, name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_helper().members("")]
