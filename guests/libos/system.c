@@ -94,6 +94,8 @@ ALWAYS(setsid, PROCESS_ID)
 ALWAYS(wait4, -ECHILD)
 ALWAYS(waitid, -ECHILD)
 ALWAYS(personality, 0)
+ALWAYS(mbind, 0)
+ALWAYS(set_mempolicy, 0)
 
 static bool is_this_process(uint64_t id) { return id == 0 || (int)id == PROCESS_ID; }
 

@@ -23,7 +23,7 @@ LIBRARY_OS = HERE.parent / "build/libos.elf"
 MIB = 2**20
 
 #: Programs that are told what to do; all others check what Linux does and end with "done".
-DRIVEN = {"ends", "process"}
+DRIVEN = {"ends", "json_probe", "process"}
 PROGRAMS = sorted({program.stem for program in HERE.glob("*.c")} - DRIVEN)
 
 
