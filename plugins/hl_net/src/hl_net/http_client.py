@@ -92,7 +92,7 @@ class Hop:
             return None
         if url.origin != self.url.origin:
             headers = without(hop.headers, *_OF_ORIGIN)
-            hop = replace(hop, headers=headers, credential=None, at_home=False)
+            hop = replace(hop, headers=headers, at_home=False)
         return hop
 
 
