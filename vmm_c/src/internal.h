@@ -22,6 +22,9 @@ size_t page_set_count(const struct page_set *set);
 /* set |= other */
 void page_set_add(struct page_set *set, const struct page_set *other);
 void page_set_add_range(struct page_set *set, size_t first, size_t count);
+static inline void page_set_remove(struct page_set *set, size_t page) {
+    set->words[page / 64] &= ~(UINT64_C(1) << (page % 64));
+}
 static inline bool page_set_has(const struct page_set *set, size_t page) {
     return set->words[page / 64] >> (page % 64) & 1;
 }

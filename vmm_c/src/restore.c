@@ -8,6 +8,10 @@
  * every later reset dear: 4 MiB, a tenth of a millisecond of copying. */
 #define KEEP_LOGGED 1024
 
+/* A page once logged stays in the log, mapped writable, because it will be written again; every so many
+ * resets those that were not are let go. */
+#define AUDIT_EVERY 32
+
 /* The nearest snapshot that both descend from; they have the same root. */
 static const hl_snapshot *common_ancestor(const hl_snapshot *a, const hl_snapshot *b) {
     size_t depth_a = snapshot_depth(a), depth_b = snapshot_depth(b);
@@ -17,17 +21,30 @@ static const hl_snapshot *common_ancestor(const hl_snapshot *a, const hl_snapsho
     return a;
 }
 
-static void copy_page(hl_vm *vm, const hl_snapshot *snapshot, size_t page) {
+static const uint8_t *page_of(const hl_snapshot *snapshot, size_t page) {
+    static const uint8_t zeros[HL_PAGE_SIZE];
     const uint8_t *bytes = snapshot_page(snapshot, page);
-    uint8_t *place = vm->ram + page * HL_PAGE_SIZE;
-    if (bytes) memcpy(place, bytes, HL_PAGE_SIZE);
-    else memset(place, 0, HL_PAGE_SIZE);
+    return bytes ? bytes : zeros;
 }
 
 static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct page_set *set) {
     size_t count = 0;
     for (size_t page = page_set_next(set, 0); page < set->pages; page = page_set_next(set, page + 1), count++)
-        copy_page(vm, snapshot, page);
+        memcpy(vm->ram + page * HL_PAGE_SIZE, page_of(snapshot, page), HL_PAGE_SIZE);
+    return count;
+}
+
+/* The same, but what is equal already is not copied; only that stays in the set. */
+static size_t copy_changed_pages(hl_vm *vm, const hl_snapshot *snapshot, struct page_set *set) {
+    size_t count = 0;
+    for (size_t page = page_set_next(set, 0); page < set->pages; page = page_set_next(set, page + 1)) {
+        uint8_t *place = vm->ram + page * HL_PAGE_SIZE;
+        const uint8_t *bytes = page_of(snapshot, page);
+        if (!memcmp(place, bytes, HL_PAGE_SIZE)) continue;
+        memcpy(place, bytes, HL_PAGE_SIZE);
+        page_set_remove(set, page);
+        count++;
+    }
     return count;
 }
 
@@ -40,10 +57,10 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
         snapshot_add_path(&vm->scratch, vm->base, meeting);
         snapshot_add_path(&vm->scratch, target, meeting);
     }
-    size_t copied = copy_pages(vm, target, &vm->scratch);
-    vm->counters.resets++;
+    bool audit = ++vm->counters.resets % AUDIT_EVERY == 0;
+    size_t copied = audit ? copy_changed_pages(vm, target, &vm->scratch) : copy_pages(vm, target, &vm->scratch);
     vm->counters.pages_copied += copied;
-    return copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
+    return audit || copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
 }
 
 /* Maps RAM over the root's file and lays the pages of its descendants on top. */
