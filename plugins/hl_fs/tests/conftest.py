@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from hl_fs import CapFs, Mount, Permission
 
 FOLDER = Path(__file__).parents[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hl_fs import CapFs, Limits, Mount, OpenFlag, Permission
 
 READ, WRITE, CREATE = OpenFlag.READ, OpenFlag.WRITE, OpenFlag.CREATE
@@ -257,7 +258,7 @@ def test_what_the_host_writes_counts_once_it_is_counted_anew(host: Host, errno_o
         handle = fs.open("/data/file", WRITE)
         fs.write(handle, b"x", 7)
         (host.inside / "large").write_bytes(bytes(990))
-        assert fs.recount("/data") == (998, 3)
+        assert fs.usage("/data", recount=True) == (998, 3)
         assert errno_of(fs.write, handle, b"xyz", 8) == "ENOSPC"
 
 

@@ -172,8 +172,9 @@ int64_t hl_fs_chmod(const hl_fs *fs, const uint8_t *path, size_t path_size, uint
 int64_t hl_fs_utimes(const hl_fs *fs, const uint8_t *path, size_t path_size, int64_t access_ns,
                      int64_t change_ns, uint32_t follow);
 int64_t hl_fs_statfs(const hl_fs *fs, const uint8_t *path, size_t path_size, hl_fs_space *space);
-/* Counts anew what the mount of `path` holds, after the host has changed it. */
-int64_t hl_fs_recount(const hl_fs *fs, const uint8_t *path, size_t path_size, hl_fs_usage *used);
+/* What the mount of `path` holds; with `recount` counted anew, after the host has changed it. */
+int64_t hl_fs_usage_of(const hl_fs *fs, const uint8_t *path, size_t path_size, uint32_t recount,
+                       hl_fs_usage *used);
 
 /* What is open, and what the ephemeral mounts hold. It may outlive `fs`, and be restored in another
  * file system with the same mounts. */

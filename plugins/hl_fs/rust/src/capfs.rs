@@ -24,16 +24,8 @@ impl At<'_> {
         self.mount.node(&self.rest, follow)
     }
 
-    pub fn parent(&self) -> Result<Parent<'_>> {
-        self.mount.parent(&self.rest)
-    }
-
-    /// The same for a name to be made: the mount itself exists already.
-    pub fn new_parent(&self) -> Result<Parent<'_>> {
-        self.parent().map_err(|error| {
-            let is_mount = error.is(Errno::BUSY);
-            if is_mount { Errno::EXIST.into() } else { error }
-        })
+    pub fn parent(&self, special: Errno) -> Result<Parent<'_>> {
+        self.mount.parent(&self.rest, special)
     }
 }
 

@@ -226,8 +226,8 @@ entries! {
         put(space, open(fs)?.statfs(bytes(path, path_size)?)?)
     }
 
-    fn hl_fs_recount(fs: Fs, path: Text, path_size: usize, used: *mut Usage) {
-        put(used, open(fs)?.recount(bytes(path, path_size)?)?)
+    fn hl_fs_usage_of(fs: Fs, path: Text, path_size: usize, recount: u32, used: *mut Usage) {
+        put(used, open(fs)?.usage(bytes(path, path_size)?, recount != 0)?)
     }
 
     fn hl_fs_snapshot_take(fs: Fs, snapshot: *mut *mut Snapshot) {

@@ -201,7 +201,8 @@ impl Mount {
 
     /// The existing file at `rest`.
     pub fn node<'a>(&'a self, rest: &'a [u8], follow: bool) -> Result<Node<'a>> {
-        if let (false, Ok(parent)) = (rest.ends_with(b"/"), self.parent(rest)) {
+        let named = if rest.ends_with(b"/") { None } else { self.parent(rest, Errno::INVAL).ok() };
+        if let Some(parent) = named {
             let status = status_at(parent.dir(), parent.name)?;
             if !follow || FileKind::of(&status) != FileKind::Symlink {
                 self.check_place(&status)?;
@@ -223,9 +224,10 @@ impl Mount {
         Ok(file)
     }
 
-    /// The directory that has, or shall have, the last name of `rest`.
-    pub fn parent<'a>(&'a self, rest: &'a [u8]) -> Result<Parent<'a>> {
-        let (directory, name) = path::split(rest)?;
+    /// The directory that has, or shall have, the last name of `rest`; the error `special` where
+    /// that is no name: the mount itself, `.` or `..`.
+    pub fn parent<'a>(&'a self, rest: &'a [u8], special: Errno) -> Result<Parent<'a>> {
+        let (directory, name) = path::split(rest);
         let opened = if directory.is_empty() {
             None
         } else {
@@ -233,7 +235,14 @@ impl Mount {
             self.check_place(&status_of(&dir)?)?;
             Some(dir)
         };
-        Ok(Parent { opened, mount: self, name: OsStr::from_bytes(name) })
+        if matches!(name, b"." | b"..") {
+            return Err(Error::from(special));
+        }
+        let parent = Parent { opened, mount: self, name: OsStr::from_bytes(name) };
+        if rest.ends_with(b"/") && parent.look().is_ok_and(|kind| kind != FileKind::Directory) {
+            return Err(Error::from(Errno::NOTDIR));
+        }
+        Ok(parent)
     }
 
     fn check_place(&self, status: &Statx) -> Result<()> {
@@ -288,6 +297,11 @@ pub fn set_mode(held: &File, mode: u32) -> Result<()> {
 impl Parent<'_> {
     pub fn dir(&self) -> &Dir {
         self.opened.as_ref().unwrap_or(&self.mount.root)
+    }
+
+    /// What has the name now.
+    pub fn look(&self) -> Result<FileKind> {
+        Ok(FileKind::of(&status_at(self.dir(), self.name)?))
     }
 
     /// Levels of directories between the mount and a file in this directory. The path does not tell:

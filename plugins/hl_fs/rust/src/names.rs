@@ -1,7 +1,7 @@
 //! What can be done with a name.
 use crate::capfs::At;
 use crate::ledger::Usage;
-use crate::mount::{set_mode, status_at, FileKind, Parent, Permissions};
+use crate::mount::{set_mode, FileKind, Parent, Permissions};
 use crate::status::{Space, Status};
 use crate::{tree, CapFs, Error, Result};
 use cap_std::fs::{DirBuilder, DirBuilderExt};
@@ -25,7 +25,7 @@ impl CapFs {
     /// Makes a directory; `mode` without set-id bits.
     pub fn mkdir(&self, path: &[u8], mode: u32) -> Result<()> {
         let at = self.at(path, Permissions::CREATE)?;
-        let parent = at.new_parent()?;
+        let parent = at.parent(Errno::EXIST)?;
         if parent.depth()? > self.limits.depth {
             return Err(Error::limit(Errno::NAMETOOLONG));
         }
@@ -36,17 +36,24 @@ impl CapFs {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, path: &[u8]) -> Result<()> {
-        self.remove(path, |parent| Ok(parent.dir().remove_dir(parent.name)?))
+        let special = if path.ends_with(b"..") { Errno::NOTEMPTY } else { Errno::INVAL };
+        self.remove(path, special, |parent| Ok(parent.dir().remove_dir(parent.name)?))
     }
 
     /// Removes a name that is no directory.
     pub fn unlink(&self, path: &[u8]) -> Result<()> {
-        self.remove(path, |parent| Ok(parent.dir().remove_file(parent.name)?))
+        self.remove(path, Errno::ISDIR, |parent| Ok(parent.dir().remove_file(parent.name)?))
     }
 
-    fn remove(&self, path: &[u8], act: impl FnOnce(&Parent) -> Result<()>) -> Result<()> {
+    fn remove(
+        &self,
+        path: &[u8],
+        special: Errno,
+        act: impl FnOnce(&Parent) -> Result<()>,
+    ) -> Result<()> {
         let at = self.at(path, Permissions::REMOVE)?;
-        let parent = at.parent()?;
+        let special = if at.rest == b"." { Errno::BUSY } else { special };
+        let parent = at.parent(special)?;
         let name = (parent.dir(), parent.name);
         at.mount.ledger.removing(&self.limits, name, |_| Ok(()), || act(&parent))
     }
@@ -57,7 +64,7 @@ impl CapFs {
     /// As rename(2); EXDEV from one mount to another.
     pub fn rename(&self, source: &[u8], target: &[u8]) -> Result<()> {
         let (from, to) = self.pair(source, target, Permissions::RENAME)?;
-        let (source, target) = (from.parent()?, to.parent()?);
+        let (source, target) = (from.parent(Errno::BUSY)?, to.parent(Errno::BUSY)?);
         self.check_height(&source, &target)?;
         let may_replace = |there: Option<&Statx>| match there {
             Some(_) => to.mount.require(Permissions::REMOVE),
@@ -78,9 +85,7 @@ impl CapFs {
 
     /// Keeps a directory that moves down from making the tree deeper than the limit.
     fn check_height(&self, source: &Parent, target: &Parent) -> Result<()> {
-        let is_directory = status_at(source.dir(), source.name)
-            .is_ok_and(|status| FileKind::of(&status) == FileKind::Directory);
-        if !is_directory {
+        if source.look()? != FileKind::Directory {
             return Ok(());
         }
         let depth = target.depth()?;
@@ -97,7 +102,8 @@ impl CapFs {
     /// Gives a file a second name in its mount. A symlink is not followed.
     pub fn link(&self, source: &[u8], target: &[u8]) -> Result<()> {
         let (from, to) = self.pair(source, target, Permissions::CREATE)?;
-        let (source, target) = (from.parent()?, to.new_parent()?);
+        from.node(false)?;
+        let (target, source) = (to.parent(Errno::EXIST)?, from.parent(Errno::PERM)?);
         self.named(to.mount, || {
             Ok(source.dir().hard_link(source.name, target.dir(), target.name)?)
         })
@@ -106,7 +112,7 @@ impl CapFs {
     /// Makes a symlink. An absolute target would mean another file on the host: refused.
     pub fn symlink(&self, target: &[u8], path: &[u8]) -> Result<()> {
         let at = self.at(path, Permissions::CREATE)?;
-        let parent = at.new_parent()?;
+        let parent = at.parent(Errno::EXIST)?;
         self.named(at.mount, || Ok(parent.dir().symlink(OsStr::from_bytes(target), parent.name)?))
     }
 
@@ -114,7 +120,7 @@ impl CapFs {
     pub fn readlink(&self, path: &[u8]) -> Result<Vec<u8>> {
         let at = self.at(path, Permissions::empty())?;
         at.mount.require_status()?;
-        let parent = at.parent()?;
+        let parent = at.parent(Errno::INVAL)?;
         Ok(parent.dir().read_link(parent.name)?.into_os_string().into_vec())
     }
 
@@ -165,10 +171,12 @@ impl CapFs {
         })
     }
 
-    /// What a mount holds, counted anew: the host may have changed it.
-    pub fn recount(&self, path: &[u8]) -> Result<Usage> {
+    /// What a mount holds; with `recount` counted anew, for the host may have changed it.
+    pub fn usage(&self, path: &[u8], recount: bool) -> Result<Usage> {
         let at = self.at(path, Permissions::empty())?;
-        at.mount.ledger.forget();
+        if recount {
+            at.mount.ledger.forget();
+        }
         at.mount.ledger.usage(&self.limits)
     }
 }

@@ -61,7 +61,8 @@ impl CapFs {
         if flags.contains(OpenFlags::READ) {
             at.mount.require(Permissions::READ)?;
         }
-        let parent = at.new_parent()?;
+        let exclusive = flags.contains(OpenFlags::EXCLUSIVE);
+        let parent = at.parent(if exclusive { Errno::EXIST } else { Errno::ISDIR })?;
         if at.mount.require(Permissions::CREATE).is_err() {
             // Only an existing file may be opened: O_CREAT asks for no more then.
             return status_at(parent.dir(), parent.name)
@@ -85,9 +86,11 @@ impl CapFs {
     fn open_existing(&self, at: &At, flags: OpenFlags) -> Result<OpenFile> {
         let node = at.node(!flags.contains(OpenFlags::NOFOLLOW))?;
         let kind = FileKind::of(&node.status);
-        let writes = flags.intersects(OpenFlags::WRITES);
+        let changes = OpenFlags::WRITES | OpenFlags::CREATE;
         match kind {
-            FileKind::Directory if writes => return Err(Error::from(Errno::ISDIR)),
+            FileKind::Directory if flags.intersects(changes) => {
+                return Err(Error::from(Errno::ISDIR))
+            }
             FileKind::Directory => at.mount.require(Permissions::LIST)?,
             _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Error::from(Errno::NOTDIR)),
             _ if flags.contains(OpenFlags::READ) => at.mount.require(Permissions::READ)?,
@@ -99,11 +102,11 @@ impl CapFs {
 
 /// Where the dangling symlink at `at` leads, beneath the mount.
 fn link_target(at: &At) -> Result<Vec<u8>> {
-    let parent = at.parent()?;
+    let parent = at.parent(Errno::ISDIR)?;
     let target = match parent.dir().read_link(parent.name).map_err(Error::from) {
         Err(error) if error.is(Errno::NOENT) => return Ok(at.rest.clone()),
         target => target?.into_os_string().into_vec(),
     };
-    let (directory, _) = path::split(&at.rest)?;
+    let (directory, _) = path::split(&at.rest);
     Ok(if directory.is_empty() { target } else { [directory, b"/", &target].concat() })
 }

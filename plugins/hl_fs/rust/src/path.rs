@@ -33,7 +33,7 @@ pub fn check_mount_point(guest: &[u8]) -> Result<()> {
 
 /// Splits the absolute guest path `path` into the index of its mount and the path beneath it ("." for
 /// the mount itself). `..` is folded only above a mount and at its root; beneath it a symlink may
-/// come before, so the lookup has to see it. A final `/` stays.
+/// come before, so the lookup has to see it. A final `/` or `/.` stays.
 ///
 /// # Errors
 /// EINVAL for a relative path or a NUL, ENAMETOOLONG over a limit, ENOENT outside of every mount.
@@ -68,26 +68,22 @@ pub fn resolve(
     if start > plain.len() {
         return Ok((index, b".".to_vec()));
     }
-    if path.ends_with(b"/") || path.ends_with(b"/.") {
-        plain.push(b'/');
-    }
+    let tail: &[u8] = match path.ends_with(b"/.") {
+        true => b"/.",
+        false if path.ends_with(b"/") => b"/",
+        false => b"",
+    };
+    plain.extend_from_slice(tail);
     plain.drain(..start);
     Ok((index, plain))
 }
 
-/// Splits a path beneath a mount into its parent ("" for the mount) and the last name.
-///
-/// # Errors
-/// EBUSY for the mount itself, EINVAL where the last name is `..`.
-pub fn split(rest: &[u8]) -> Result<(&[u8], &[u8])> {
+/// Splits a path beneath a mount into its parent ("" for the mount) and the last name, which may be
+/// `.` or `..` and then is no name that can be made or removed.
+pub fn split(rest: &[u8]) -> (&[u8], &[u8]) {
     let plain = rest.strip_suffix(b"/").unwrap_or(rest);
     let cut = plain.iter().rposition(|byte| *byte == b'/');
-    let (parent, name) = cut.map_or((&b""[..], plain), |at| (&plain[..at], &plain[at + 1..]));
-    match name {
-        b"." => Err(Error::invalid(Errno::BUSY)),
-        b".." => Err(Error::invalid(Errno::INVAL)),
-        _ => Ok((parent, name)),
-    }
+    cut.map_or((b"", plain), |at| (&plain[..at], &plain[at + 1..]))
 }
 
 #[cfg(test)]
@@ -111,7 +107,7 @@ mod tests {
     #[test]
     fn dots_above_a_mount_fold_and_beneath_it_stay() {
         assert_eq!(to("//data/./a/../b/"), Ok((0, "a/../b/".into())));
-        assert_eq!(to("/data/../other/x/."), Ok((2, "x/".into())));
+        assert_eq!(to("/data/../other/x/."), Ok((2, "x/.".into())));
         assert_eq!(to("/../../data/"), Ok((0, ".".into())));
         assert_eq!(to("/data/a/../../etc"), Ok((0, "a/../../etc".into())));
     }

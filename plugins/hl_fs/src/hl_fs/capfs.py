@@ -404,10 +404,10 @@ class CapFs:
         self._at(lib.hl_fs_statfs, path, space)
         return Space(*(getattr(space, field) for field in Space._fields))
 
-    def recount(self, path: AnyPath) -> Usage:
-        """Count anew what a mount holds, after the host has changed it."""
+    def usage(self, path: AnyPath, *, recount: bool = False) -> Usage:
+        """What a mount holds; with `recount` counted anew, after the host has changed it."""
         used = ffi.new("hl_fs_usage *")
-        self._at(lib.hl_fs_recount, path, used)
+        self._at(lib.hl_fs_usage_of, path, recount, used)
         return Usage(used.bytes, used.files)
 
     # ---- snapshots -------------------------------------------------------------------------------
