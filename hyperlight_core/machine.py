@@ -168,6 +168,7 @@ class Machine:
         self._owner: int | None = None
         self.context = CallContext(self)
         self._closed = False
+        self._closing = threading.Lock()
         self._poison: BaseException | None = None
         self.plugins: PluginSet = load_plugins(spec.plugins)
         try:
@@ -267,10 +268,14 @@ class Machine:
                 " restore, reset or close it"
             ) from self._poison
 
+    def poison(self, error: BaseException) -> None:
+        """Refuse every use but restore, reset and close, because of `error`."""
+        self._poison = error
+
     def poison_if_unfinished(self, error: BaseException) -> None:
-        """Remember `error` if it left the guest in the middle of something."""
+        """Poison the machine if `error` left the guest in the middle of something."""
         if self.calls.unfinished:
-            self._poison = error
+            self.poison(error)
 
     @property
     def status(self) -> str:
@@ -333,10 +338,10 @@ class Machine:
 
     def close(self) -> None:
         """Stop the guest and let go of everything; a second call does nothing."""
-        if self._closed:
-            return
         if self._owner == threading.get_ident():
             raise SandboxBusyError("the sandbox cannot be closed from within its own call")
+        if not self._closing.acquire(blocking=False):
+            return
         self._closed = True
         self.kill()
         with self._lock:

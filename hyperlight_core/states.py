@@ -13,7 +13,6 @@ class arguments which host functions the guest may reach in it and what becomes 
 A state that has moved on is consumed: every later use raises SandboxConsumedError.
 """
 
-# ruff: noqa: SLF001 - the classes of this file are one thing and look into each other
 from __future__ import annotations
 
 import sys
@@ -38,9 +37,10 @@ from typing_extensions import Self, TypeVar
 from hyperlight_core.calls import Limits, Reply
 from hyperlight_core.errors import IllegalTransitionError, SandboxConsumedError
 from hyperlight_core.functions import HostFunction
-from hyperlight_core.guests import BootRequest
 from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
+from hyperlight_core.table import HostFunctionTable
+from hyperlight_core.transitions import NOTHING, Boot, GuestCallback, Nothing, Transition
 
 __all__ = [
     "NOTHING",
@@ -73,50 +73,6 @@ class Use(Enum):
     ONCE = "once"
 
 
-# ---- metadata ----------------------------------------------------------------------------------
-
-
-class Transition:
-    """What a move needs to know and does to the guest; authors derive their own, as dataclasses."""
-
-    def move(self, calls: CallContext) -> None:
-        """Change the guest, while the state that is being left still has its host functions.
-
-        If it raises, the move does not happen.
-        """
-
-
-@dataclass(frozen=True)
-class Nothing(Transition):
-    """A move that needs nothing."""
-
-
-#: The one value of Nothing that is ever needed.
-NOTHING = Nothing()
-
-
-@dataclass(frozen=True)
-class GuestCallback(Transition):
-    """A move during which a function of the author's calls into the guest."""
-
-    callback: Callable[[CallContext], object]
-
-    def move(self, calls: CallContext) -> None:
-        """Call it."""
-        self.callback(calls)
-
-
-@dataclass(frozen=True)
-class Boot(Transition):
-    """Starts a guest that was only loaded, up to where it waits for its first request."""
-
-    request: BootRequest | None = None
-
-    def move(self, calls: CallContext) -> None:
-        """Run the guest until it waits."""
-        calls.boot(self.request)
-
-
 # ---- states ------------------------------------------------------------------------------------
 
 _Metadata_contra = TypeVar("_Metadata_contra", bound=Transition, contravariant=True)
@@ -139,13 +95,22 @@ class Sandbox(Protocol):
         """Let go of everything; a second call does nothing."""
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """An earlier state, as it was left: what rolling back to it brings back."""
+@dataclass(frozen=True, eq=False)
+class StateSnapshot(Generic[_S]):
+    """A state at one moment, with its past; restores this sandbox or another of the same kind.
 
-    state: type[State]
+    Attributes:
+        state: its class.
+        machine: guest and plugins.
+        past: the states it came from, the oldest first, each as it was left.
+        attributes: what its author had set on the object.
+        entry: what a state with Use.RESET goes back to after each call.
+    """
+
+    state: type[_S]
+    machine: MachineSnapshot
+    past: tuple[StateSnapshot[Any], ...]
     attributes: Mapping[str, Any]
-    snapshot: MachineSnapshot
     entry: MachineSnapshot | None
 
 
@@ -154,17 +119,8 @@ class Mark(Generic[_S]):
     """A place in the past of one sandbox, to roll back to from any later state."""
 
     state: type[_S]
-    depth: int
+    past: tuple[StateSnapshot[Any], ...]
     _machine: Machine
-
-
-@dataclass(frozen=True, eq=False)
-class StateSnapshot(Generic[_S]):
-    """A state at one moment, with its past; restores this sandbox or another of the same kind."""
-
-    state: type[_S]
-    machine: MachineSnapshot
-    past: tuple[_Memory, ...]
 
 
 class State:
@@ -177,12 +133,13 @@ class State:
 
     functions: ClassVar[tuple[Selection, ...]] = ()
     use: ClassVar[Use] = Use.KEEP
-    _known: ClassVar[dict[str, type[State]]] = {}
+    _known: ClassVar[dict[tuple[str, str], type[State]]] = {}
 
     _machine: Machine
-    _past: tuple[_Memory, ...]
+    _past: tuple[StateSnapshot[Any], ...]
     _entry: MachineSnapshot | None
     _spent: bool
+    _table: HostFunctionTable
     _info: StateInfo
 
     def __init_subclass__(
@@ -192,9 +149,11 @@ class State:
         **arguments: Any,
     ) -> None:
         super().__init_subclass__(**arguments)
+        if isinstance(functions, str):
+            raise TypeError("functions is a list of names, not one name")
         cls.functions = cls.functions if functions is None else tuple(functions)
         cls.use = cls.use if use is None else use
-        State._known[cls.__qualname__] = cls
+        State._known[cls.__module__, cls.__qualname__] = cls
 
     def __init__(self) -> None:
         raise TypeError(f"{type(self).__name__} is made by start() or by moving to it")
@@ -223,9 +182,9 @@ class State:
             raise
 
     @classmethod
-    def _enter(cls, machine: Machine, past: tuple[_Memory, ...]) -> Self:
+    def _enter(cls, machine: Machine, past: tuple[StateSnapshot[Any], ...]) -> Self:
         """Make this the machine's state; the machine is in use by the caller."""
-        state = cls._made(machine, past, {})
+        state = cls._made(machine, past)
         state._take_over()
         state.entered(machine.context)
         if cls.use is Use.RESET:
@@ -233,28 +192,53 @@ class State:
         return state
 
     @classmethod
-    def _made(
-        cls,
-        machine: Machine,
-        past: tuple[_Memory, ...],
-        attributes: Mapping[str, Any],
-        entry: MachineSnapshot | None = None,
-    ) -> Self:
+    def _made(cls, machine: Machine, past: tuple[StateSnapshot[Any], ...]) -> Self:
         state = cls.__new__(cls)
-        state.__dict__.update(attributes)
-        state._machine, state._past, state._entry, state._spent = machine, past, entry, False
+        state._machine, state._past, state._entry, state._spent = machine, past, None, False
         return state
 
+    @classmethod
+    def _remade(cls, machine: Machine, snapshot: StateSnapshot[Any]) -> Self:
+        state = cls._made(machine, snapshot.past)
+        state._adopt(snapshot)
+        return state
+
+    def _adopt(self, snapshot: StateSnapshot[Any]) -> None:
+        """Be, as an object, what the state was at the snapshot."""
+        for name in self._author_attributes():
+            delattr(self, name)
+        vars(self).update(snapshot.attributes)
+        self._past, self._entry, self._spent = snapshot.past, snapshot.entry, False
+
+    def _snapshot(self) -> StateSnapshot[Self]:
+        return StateSnapshot(
+            type(self),
+            self._machine.snapshot(),
+            self._past,
+            self._author_attributes(),
+            self._entry,
+        )
+
+    def _hold(self) -> None:
+        """Be the machine's state, with this state's functions, and no others, within reach."""
+        self._machine.grant(self._table)
+        self._machine.current = self
+
     def _take_over(self) -> None:
-        """Put this state's functions, and no others, within reach, and tell the plugins."""
-        machine, old = self._machine, self._machine.current
-        if isinstance(old, State):
-            machine.plugins.state_left(old._info)
-        table = machine.plugins.table.select(*type(self).functions)
-        self._info = StateInfo(type(self).__name__, frozenset(table))
-        machine.grant(table)
-        machine.current = self
-        machine.plugins.state_entered(self._info)
+        """Become the machine's state and tell the plugins: every one of them hears both halves."""
+        plugins, old = self._machine.plugins, self._machine.current
+        self._table = plugins.table.select(*type(self).functions)
+        self._info = StateInfo(type(self).__name__, frozenset(self._table))
+        self._hold()
+        try:
+            if isinstance(old, State):
+                plugins.state_left(old._info)
+        finally:
+            plugins.state_entered(self._info)
+
+    def _check_unspent(self) -> None:
+        if self._spent:
+            raise SandboxConsumedError(f"this {type(self).__name__} could be used only once")
 
     def entered(self, calls: CallContext) -> None:
         """For authors: prepare the guest on moving forward, with this state's host functions."""
@@ -311,7 +295,8 @@ class State:
     def snapshot(self) -> StateSnapshot[Self]:
         """This state as it is now."""
         with self._machine.using(self):
-            return StateSnapshot(type(self), self._machine.snapshot(), self._past)
+            self._check_unspent()
+            return self._snapshot()
 
     def restore(self, snapshot: StateSnapshot[Self]) -> None:
         """Take this state to a snapshot of the same state, of this sandbox or one of its kind.
@@ -326,22 +311,26 @@ class State:
             )
         with self._machine.using(self, poisoned=True):
             self._machine.restore(snapshot.machine)
-            self._past = snapshot.past
+            self._adopt(snapshot)
 
     def clone(self) -> Self:
         """An independent sandbox in the same state; memory is shared until written."""
         taken = self.snapshot()
         machine = Machine(self._machine.spec, taken.machine)
-        twin = self._made(machine, self._past, self._author_attributes(), self._entry)
-        with machine.using():
-            twin._take_over()
+        try:
+            twin = self._remade(machine, taken)
+            with machine.using():
+                twin._take_over()
+        except BaseException:
+            machine.close()
+            raise
         return twin
 
     # ---- moving ----
 
     def mark(self) -> Mark[Self]:
         """This place in the sandbox's past, for `roll_back` in a later state."""
-        return Mark(type(self), len(self._past), self._machine)
+        return Mark(type(self), self._past, self._machine)
 
     def roll_back(self, mark: Mark[_S]) -> _S:
         """Go straight back to an earlier state, in place; this one is consumed.
@@ -350,37 +339,61 @@ class State:
             IllegalTransitionError: the mark is not in this sandbox's past.
         """
         with self._machine.using(self, poisoned=True):
-            past = self._past
+            past, depth = self._past, len(mark.past)
             if (
                 mark._machine is not self._machine
-                or mark.depth >= len(past)
-                or past[mark.depth].state is not mark.state
+                or depth >= len(past)
+                or past[depth].state is not mark.state
+                or any(a is not b for a, b in zip(past, mark.past, strict=False))
             ):
                 raise IllegalTransitionError(
                     f"{mark.state.__name__} is not in the past of this {type(self).__name__},"
                     f" which has {_names(past)}"
                 )
-            return cast(_S, self._go_back(mark.depth))
+            return cast(_S, self._go_back(depth))
 
     def _go_back(self, depth: int) -> State:
-        memory = self._past[depth]
-        self._machine.restore(memory.snapshot)
-        earlier = memory.state._made(
-            self._machine, self._past[:depth], memory.attributes, memory.entry
-        )
-        earlier._take_over()
-        return earlier
+        machine, before = self._machine, self._past[depth]
+        earlier = before.state._remade(machine, before)
+        try:
+            machine.restore(before.machine)
+            earlier._take_over()
+        except BaseException as error:
+            self._hold()
+            machine.poison(error)
+            raise
+        return cast(State, earlier)
 
     def _go_forward(self, target: type[_S], metadata: Transition) -> _S:
-        machine = self._machine
-        memory = _Memory(type(self), self._author_attributes(), machine.snapshot(), self._entry)
+        before = self._snapshot()
         try:
-            metadata.move(machine.context)
-            return target._enter(machine, (*self._past, memory))
+            metadata.move(self._machine.context)
+            return target._enter(self._machine, (*self._past, before))
         except BaseException:
-            machine.restore(memory.snapshot)
+            self._recover(before.machine)
+            raise
+
+    def _prepare_to_go_back(self, metadata: Transition) -> None:
+        """Do the metadata's work in the guest; if it fails, nothing has happened."""
+        if type(metadata).move is Transition.move:
+            return
+        before = self._machine.snapshot()
+        try:
+            metadata.move(self._machine.context)
+        except BaseException:
+            self._recover(before)
+            raise
+
+    def _recover(self, before: MachineSnapshot) -> None:
+        """After a move that failed: be the machine's state again, as before, or poisoned."""
+        machine = self._machine
+        try:
+            machine.restore(before)
             if machine.current is not self:
                 self._take_over()
+        except BaseException as error:
+            self._hold()
+            machine.poison(error)
             raise
 
     def _author_attributes(self) -> dict[str, Any]:
@@ -388,7 +401,7 @@ class State:
 
     def _refuse(self, move: str, metadata: object) -> IllegalTransitionError:
         moves = [
-            f"{name}({declared[1].__name__}) to {declared[0].__name__}"
+            f"{name}({getattr(declared[1], '__name__', declared[1])}) to {declared[0].__name__}"
             for name, base in (("evolve", EvolvableSandbox), ("devolve", DevolvableSandbox))
             if (declared := _declared(type(self), base))
         ]
@@ -398,7 +411,7 @@ class State:
         )
 
 
-_OWN = frozenset({"_machine", "_past", "_entry", "_spent", "_info"})
+_OWN = frozenset({"_machine", "_past", "_entry", "_spent", "_table", "_info"})
 
 
 class _Calls:
@@ -412,9 +425,11 @@ class _Calls:
     def __enter__(self) -> CallContext:
         state = self._state
         state._machine.acquire(state, poisoned=False)
-        if state._spent:
+        try:
+            state._check_unspent()
+        except SandboxConsumedError:
             state._machine.release()
-            raise SandboxConsumedError(f"this {type(state).__name__} could be used only once")
+            raise
         state._spent = type(state).use is Use.ONCE
         return state._machine.context
 
@@ -441,6 +456,7 @@ class EvolvableSandbox(Generic[_Next_co, _Metadata_contra]):
         state = cast(State, self)
         target = _target(state, EvolvableSandbox, "evolve", metadata)
         with state._machine.using(state):
+            state._check_unspent()
             return cast(_Next_co, state._go_forward(target, metadata))
 
 
@@ -468,7 +484,7 @@ class DevolvableSandbox(Generic[_Previous_co, _Metadata_contra]):
                     f" its past is {_names(past)}"
                 )
             if machine.status != "poisoned":
-                metadata.move(machine.context)
+                state._prepare_to_go_back(metadata)
             return cast(_Previous_co, state._go_back(len(past) - 1))
 
 
@@ -495,9 +511,9 @@ def _resolve(item: Any, owner: type) -> Any:
         return item
     scope = owner.__qualname__.rpartition(".")[0]
     name = item.__forward_arg__
-    found = State._known.get(f"{scope}.{name}" if scope else name)
+    found = State._known.get((owner.__module__, f"{scope}.{name}" if scope else name))
     return found or getattr(sys.modules[owner.__module__], name)
 
 
-def _names(past: tuple[_Memory, ...]) -> str:
-    return ", ".join(memory.state.__name__ for memory in past) or "none"
+def _names(past: tuple[StateSnapshot[Any], ...]) -> str:
+    return ", ".join(snapshot.state.__name__ for snapshot in past) or "none"
