@@ -17,12 +17,12 @@
 #define END64_LOCATOR_SIZE 20
 #define CENTRAL_SIZE 46
 #define LOCAL_SIZE 30
-#define FLAG_ENCRYPTED 1    /* 4.4.4 */
-#define METHOD_STORED 0     /* 4.4.5 */
-#define MADE_BY_UNIX 3      /* 4.4.2 */
-#define EXTRA_ZIP64 0x0001  /* 4.5.3 */
-#define EXTRA_TIME 0x5455   /* Info-ZIP's extended timestamp: flags, then the change time */
-#define ESCAPE16 0xffffu    /* 4.4.1.4: the value is in the ZIP64 structure */
+#define FLAG_ENCRYPTED 1   /* 4.4.4 */
+#define METHOD_STORED 0    /* 4.4.5 */
+#define MADE_BY_UNIX 3     /* 4.4.2 */
+#define EXTRA_ZIP64 0x0001 /* 4.5.3 */
+#define EXTRA_TIME 0x5455  /* Info-ZIP's extended timestamp: flags, then the change time */
+#define ESCAPE16 0xffffu   /* 4.4.1.4: the value is in the ZIP64 structure */
 #define ESCAPE32 0xffffffffu
 
 static uint64_t get(const uint8_t *at, unsigned size) {
@@ -42,7 +42,8 @@ static bool fits(const struct archive *archive, uint64_t offset, uint64_t size) 
 
 /* ---- the end of the archive ------------------------------------------------------------------ */
 static const uint8_t *find_end(const struct archive *archive) {
-    for (uint64_t comment = 0; comment <= 0xffff && fits(archive, 0, END_SIZE + comment); comment++) {
+    for (uint64_t comment = 0; comment <= 0xffff && fits(archive, 0, END_SIZE + comment);
+         comment++) {
         const uint8_t *end = archive->bytes + archive->size - END_SIZE - comment;
         if (get32(end) == MARK_END && get16(end + 20) == comment)
             return end;
@@ -98,8 +99,8 @@ static int64_t dos_time(uint16_t date, uint16_t time) {
     if (month < 1)
         month = 1;
     year -= month < 3;
-    int64_t days = 365 * year + year / 4 - year / 100 + year / 400
-                   + (153 * ((month + 9) % 12) + 2) / 5 + day - 1 - 719468;
+    int64_t days = 365 * year + year / 4 - year / 100 + year / 400 +
+                   (153 * ((month + 9) % 12) + 2) / 5 + day - 1 - 719468;
     return days * 86400 + (time >> 11) * 3600 + (time >> 5 & 63) * 60 + (time & 31) * 2;
 }
 
@@ -158,14 +159,13 @@ const char *archive_next(struct archive *archive, struct archive_member *member)
         .size = get32(header + 24),
         .time = dos_time(get16(header + 14), get16(header + 12)),
     };
-    const char *wrong =
-        read_extra(header + CENTRAL_SIZE + name_size, extra_size, member, &stored);
+    const char *wrong = read_extra(header + CENTRAL_SIZE + name_size, extra_size, member, &stored);
     if (wrong)
         return wrong;
     if (stored != member->size)
         return "a stored member with two sizes";
-    if (!fits(archive, member->header, LOCAL_SIZE + (uint64_t)name_size)
-        || !fits(archive, member->header + LOCAL_SIZE + name_size, member->size))
+    if (!fits(archive, member->header, LOCAL_SIZE + (uint64_t)name_size) ||
+        !fits(archive, member->header + LOCAL_SIZE + name_size, member->size))
         return "a member that lies outside";
     archive->position += whole;
     archive->left--;

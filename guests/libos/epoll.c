@@ -20,15 +20,13 @@ struct epoll_interest {
 struct epoll {
     struct epoll_interest **interests;
     size_t count, room;
-    size_t start; /* where the next scan begins, so that nobody starves */
+    size_t start;               /* where the next scan begins, so that nobody starves */
     struct readiness readiness; /* of the set itself */
 };
 
 static const struct file_operations epoll_operations;
 
-static struct epoll *epoll_of(const struct file *file) {
-    return file->data;
-}
+static struct epoll *epoll_of(const struct file *file) { return file->data; }
 
 /* ---- the set --------------------------------------------------------------------------------- */
 static long interest_find(const struct epoll *epoll, const struct file *file, int descriptor) {
@@ -66,10 +64,8 @@ static long interest_add(struct epoll *epoll, struct file *file, int descriptor)
     struct epoll_interest *interest = heap_alloc(sizeof(*interest));
     if (!interest)
         return -ENOMEM;
-    *interest = (struct epoll_interest){.epoll = epoll,
-                                        .file = file,
-                                        .next_of_file = file->watchers,
-                                        .descriptor = descriptor};
+    *interest = (struct epoll_interest){
+        .epoll = epoll, .file = file, .next_of_file = file->watchers, .descriptor = descriptor};
     file->watchers = interest;
     epoll->interests[epoll->count++] = interest;
     return 0;
@@ -229,8 +225,9 @@ long sys_epoll_ctl(const struct syscall_arguments *arguments) {
     if (!file)
         error = -EBADF;
     else if (set)
-        error = set == file ? -EINVAL
-                            : epoll_change(epoll_of(set), arguments->a[1], file, descriptor, &event);
+        error = set == file
+                    ? -EINVAL
+                    : epoll_change(epoll_of(set), arguments->a[1], file, descriptor, &event);
     if (file)
         file_close(file);
     if (set)

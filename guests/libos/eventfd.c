@@ -10,9 +10,7 @@ struct event {
     struct readiness readiness;
 };
 
-static struct event *event_of(const struct file *file) {
-    return file->data;
-}
+static struct event *event_of(const struct file *file) { return file->data; }
 
 static long event_read(struct file *file, void *to, size_t size, uint64_t offset) {
     struct event *event = event_of(file);
@@ -57,13 +55,11 @@ static long event_write(struct file *file, const void *from, size_t size, uint64
 static unsigned event_poll(struct file *file, struct poll_set *set) {
     struct event *event = event_of(file);
     poll_add(set, &event->readiness);
-    return (event->count > 0 ? POLLIN | POLLRDNORM : 0)
-           | (event->count < LIMIT ? POLLOUT | POLLWRNORM : 0);
+    return (event->count > 0 ? POLLIN | POLLRDNORM : 0) |
+           (event->count < LIMIT ? POLLOUT | POLLWRNORM : 0);
 }
 
-static void event_close(struct file *file) {
-    heap_free(file->data);
-}
+static void event_close(struct file *file) { heap_free(file->data); }
 
 static const struct file_operations event_operations = {
     .read = event_read,

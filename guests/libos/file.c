@@ -45,25 +45,23 @@ void file_close(struct file *file) {
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
-static bool wants_write(int flags) {
-    return (flags & O_ACCMODE) != O_RDONLY;
-}
+static bool wants_write(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
 static long open_check(const struct place *place, int flags) {
     const struct node *node = place->node;
-    if (!node && place->directory)
-        return -EISDIR;
     if (!node || node->type == 0)
         return 0;
     if ((flags & O_CREAT) && (flags & O_EXCL))
         return -EEXIST;
+    if ((flags & O_CREAT) && place->last != LAST_NAME)
+        return -EISDIR;
     if ((flags & O_DIRECTORY) && !node_is(node, S_IFDIR))
         return -ENOTDIR;
     if (flags & O_PATH)
         return 0;
     if (node_is(node, S_IFLNK))
         return -ELOOP;
-    if (node_is(node, S_IFDIR) && (wants_write(flags) || (flags & O_CREAT)))
+    if (node_is(node, S_IFDIR) && (wants_write(flags) || (flags & (O_CREAT | O_TRUNC))))
         return -EISDIR;
     return 0;
 }
@@ -140,13 +138,15 @@ long file_open_place(struct place *place, int flags, uint32_t mode, struct file 
 }
 
 static unsigned open_walk_flags(int flags) {
-    unsigned walk_flags = (flags & O_CREAT) ? WALK_MISSING : 0;
     bool exclusive = (flags & O_CREAT) && (flags & O_EXCL);
-    return walk_flags | ((flags & O_NOFOLLOW) || exclusive ? 0 : WALK_FOLLOW);
+    return (flags & O_CREAT ? WALK_CREATE : 0) |
+           ((flags & O_NOFOLLOW) || exclusive ? 0 : WALK_FOLLOW);
 }
 
 long file_open_at(int directory, const char *path, int flags, uint32_t mode, struct file **file) {
     struct place place;
+    if ((flags & O_CREAT) && (flags & O_DIRECTORY))
+        return -EINVAL;
     long error = walk(directory, path, open_walk_flags(flags), &place);
     if (error)
         return error;
@@ -232,6 +232,4 @@ uint64_t file_size(struct file *file) {
     return size < 0 ? 0 : size;
 }
 
-const char *file_path(const struct file *file) {
-    return file->path[0] ? file->path : "/";
-}
+const char *file_path(const struct file *file) { return file->path[0] ? file->path : "/"; }

@@ -31,9 +31,7 @@ static long host_parent(struct node *directory, struct node **parent) {
     return host_lookup(directory, "..", 2, parent);
 }
 
-static void host_release(struct node *node) {
-    heap_free(node);
-}
+static void host_release(struct node *node) { heap_free(node); }
 
 static long host_stat(struct node *node, bool follow, struct stat *status) {
     struct hl_json_value result;
@@ -65,10 +63,10 @@ static long host_statfs(struct node *node, struct statfs *status) {
     long error = host_ask("fs.statfs", &result);
     if (error)
         return error;
-    error = host_get_uint(result, "block_size", &block) | host_get_uint(result, "blocks", &blocks)
-            | host_get_uint(result, "blocks_free", &free) | host_get_uint(result, "files", &files)
-            | host_get_uint(result, "files_free", &files_free)
-            | host_get_uint(result, "name_max", &name);
+    error = host_get_uint(result, "block_size", &block) | host_get_uint(result, "blocks", &blocks) |
+            host_get_uint(result, "blocks_free", &free) | host_get_uint(result, "files", &files) |
+            host_get_uint(result, "files_free", &files_free) |
+            host_get_uint(result, "name_max", &name);
     *status = (struct statfs){
         .f_type = 0x65735546, /* FUSE_SUPER_MAGIC, linux/magic.h: somebody else's file system */
         .f_bsize = block,
@@ -126,9 +124,9 @@ static long host_make(struct node *directory, const char *name, uint32_t mode, c
     long error = host_lookup(directory, name, strlen(name), child);
     if (error)
         return error;
-    error = target                         ? make_link(*child, target)
+    error = target                       ? make_link(*child, target)
             : (mode & S_IFMT) == S_IFDIR ? make_directory(*child, mode)
-                                           : make_file(*child, mode);
+                                         : make_file(*child, mode);
     if (error)
         node_release(*child);
     return error;
@@ -221,8 +219,8 @@ static const struct node_operations host_operations = {
 static bool get_mount_path(struct hl_json_value mount, char *path) {
     struct hl_json_value guest;
     size_t size;
-    if (!hl_json_member(mount, "guest", &guest)
-        || !hl_json_get_name(guest, path, PATH_LIMIT - 1, &size))
+    if (!hl_json_member(mount, "guest", &guest) ||
+        !hl_json_get_name(guest, path, PATH_LIMIT - 1, &size))
         return false;
     while (size > 1 && path[size - 1] == '/')
         size--;

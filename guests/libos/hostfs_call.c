@@ -86,13 +86,12 @@ static uint32_t type_of_kind(struct hl_json_value kind) {
 long host_get_status(struct hl_json_value result, struct stat *status) {
     struct hl_json_value kind;
     uint64_t mode = 0, size = 0, blocks = 0, links = 0, inode = 0, device = 0;
-    long wrong = host_get_uint(result, "mode", &mode) | host_get_uint(result, "size", &size)
-                 | host_get_uint(result, "blocks", &blocks)
-                 | host_get_uint(result, "nlink", &links) | host_get_uint(result, "inode", &inode)
-                 | host_get_uint(result, "device", &device)
-                 | get_time(result, "atime_ns", &status->st_atime, &status->st_atime_nsec)
-                 | get_time(result, "mtime_ns", &status->st_mtime, &status->st_mtime_nsec)
-                 | get_time(result, "ctime_ns", &status->st_ctime, &status->st_ctime_nsec);
+    long wrong = host_get_uint(result, "mode", &mode) | host_get_uint(result, "size", &size) |
+                 host_get_uint(result, "blocks", &blocks) | host_get_uint(result, "nlink", &links) |
+                 host_get_uint(result, "inode", &inode) | host_get_uint(result, "device", &device) |
+                 get_time(result, "atime_ns", &status->st_atime, &status->st_atime_nsec) |
+                 get_time(result, "mtime_ns", &status->st_mtime, &status->st_mtime_nsec) |
+                 get_time(result, "ctime_ns", &status->st_ctime, &status->st_ctime_nsec);
     if (wrong || !hl_json_member(result, "kind", &kind))
         return -EIO;
     status->st_mode = type_of_kind(kind) | (mode & 07777);

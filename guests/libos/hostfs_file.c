@@ -6,8 +6,8 @@
 
 struct host_file {
     uint64_t handle;
-    bool appends;      /* the host writes at the end, whatever the offset */
-    bool moved;        /* it did, and file->offset is not there yet */
+    bool appends; /* the host writes at the end, whatever the offset */
+    bool moved;   /* it did, and file->offset is not there yet */
     /* Directories: a batch of entries, as fs.list packs them. */
     uint8_t *batch;
     size_t batch_size, batch_at;
@@ -22,9 +22,7 @@ struct list_entry {
     uint16_t size;
 } __attribute__((packed));
 
-static struct host_file *host_file_of(const struct file *file) {
-    return file->data;
-}
+static struct host_file *host_file_of(const struct file *file) { return file->data; }
 
 /* ---- transfers ------------------------------------------------------------------------------- */
 static long read_some(uint64_t handle, void *to, size_t size, uint64_t offset) {
@@ -219,8 +217,8 @@ static long host_list(struct file *file, uint64_t position, struct list_sink *si
         list_rewind(host);
     while ((error = entry_get(host, &entry, &name)) == 1) {
         uint32_t type = entry.kind < sizeof types / sizeof *types ? types[entry.kind] : 0;
-        if (host->position >= position
-            && !sink->take(sink, name, entry.size, entry.inode, type, host->position + 1))
+        if (host->position >= position &&
+            !sink->take(sink, name, entry.size, entry.inode, type, host->position + 1))
             return 0;
         entry_skip(host, &entry);
     }
@@ -252,8 +250,8 @@ static void param_flags(struct hl_json_writer *params, int flags) {
         int flag;
         const char *name;
     } names[] = {
-        {O_APPEND, "append"},     {O_CREAT, "create"},       {O_EXCL, "exclusive"},
-        {O_TRUNC, "truncate"},    {O_DIRECTORY, "directory"}, {O_NOFOLLOW, "nofollow"},
+        {O_APPEND, "append"},  {O_CREAT, "create"},        {O_EXCL, "exclusive"},
+        {O_TRUNC, "truncate"}, {O_DIRECTORY, "directory"}, {O_NOFOLLOW, "nofollow"},
     };
     int access = flags & O_ACCMODE;
     hl_json_key(params, "flags");

@@ -25,9 +25,7 @@ static uint32_t *buckets;
 static uint32_t bucket_mask;
 static const struct node_operations image_operations;
 
-static struct entry *entry_of(const struct node *node) {
-    return (struct entry *)node;
-}
+static struct entry *entry_of(const struct node *node) { return (struct entry *)node; }
 
 /* ---- the index ------------------------------------------------------------------------------- */
 /* FNV-1a, 32 bits, over the name, begun with the parent's number. */
@@ -40,8 +38,8 @@ static uint32_t bucket_of(uint32_t parent, const char *name, size_t size) {
 
 static uint32_t entry_find(uint32_t parent, const char *name, size_t size) {
     uint32_t at = buckets[bucket_of(parent, name, size)];
-    while (at != NONE && !(entries[at].parent == parent && entries[at].name_size == size
-                           && memcmp(entries[at].name, name, size) == 0))
+    while (at != NONE && !(entries[at].parent == parent && entries[at].name_size == size &&
+                           memcmp(entries[at].name, name, size) == 0))
         at = entries[at].next_in_bucket;
     return at;
 }
@@ -176,7 +174,7 @@ static const uint8_t *entry_data(struct entry *entry) {
         return entry->data;
     const char *wrong = archive_data(&archive, entry->header, entry->size, &offset);
     if (wrong) {
-        console_message("libos: broken image: ");
+        console_message("library OS: broken image: ");
         console_message(wrong);
         console_message("\n");
         guest_exit(127);
@@ -185,7 +183,8 @@ static const uint8_t *entry_data(struct entry *entry) {
     return entry->data;
 }
 
-static long image_lookup(struct node *directory, const char *name, size_t size, struct node **child) {
+static long image_lookup(struct node *directory, const char *name, size_t size,
+                         struct node **child) {
     uint32_t number = entry_find(entry_of(directory) - entries, name, size);
     if (number == NONE)
         return -ENOENT;
@@ -237,9 +236,7 @@ static long image_read(struct file *file, void *to, size_t size, uint64_t offset
     return size;
 }
 
-static int64_t image_size(struct file *file) {
-    return entry_of(file->node)->size;
-}
+static int64_t image_size(struct file *file) { return entry_of(file->node)->size; }
 
 static const void *image_mapped(struct file *file, uint64_t offset, size_t size) {
     struct entry *entry = entry_of(file->node);

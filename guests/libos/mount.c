@@ -7,7 +7,8 @@ static struct mount *mounts;
 static size_t mount_count;
 
 /* ---- a directory on the way to a mount that no file system has ------------------------------- */
-static long bare_lookup(struct node *directory, const char *name, size_t size, struct node **child) {
+static long bare_lookup(struct node *directory, const char *name, size_t size,
+                        struct node **child) {
     (void)directory, (void)name, (void)size, (void)child;
     return -ENOENT;
 }
@@ -33,9 +34,7 @@ static long bare_open(struct node *node, struct file *file, int flags, uint32_t 
     return 0;
 }
 
-static void bare_release(struct node *node) {
-    heap_free(node);
-}
+static void bare_release(struct node *node) { heap_free(node); }
 
 static const struct node_operations bare_operations = {
     .refusal = -EROFS,
@@ -105,9 +104,7 @@ void mount_remove_host(void) {
     mount_count = kept;
 }
 
-const struct mount *mount_get(size_t index) {
-    return index < mount_count ? &mounts[index] : NULL;
-}
+const struct mount *mount_get(size_t index) { return index < mount_count ? &mounts[index] : NULL; }
 
 const struct mount *mount_at(const char *path, size_t size) {
     /* From the end: a later mount covers an earlier one. */

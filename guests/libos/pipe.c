@@ -4,9 +4,7 @@
 #include "sys.h"
 #include "text.h"
 
-static struct stream *stream_of(const struct file *file) {
-    return file->data;
-}
+static struct stream *stream_of(const struct file *file) { return file->data; }
 
 static long pipe_read(struct file *file, void *to, size_t size, uint64_t offset) {
     (void)offset;
@@ -43,13 +41,9 @@ static unsigned pipe_poll_write(struct file *file, struct poll_set *set) {
     return stream_poll_write(stream_of(file));
 }
 
-static void pipe_close_read(struct file *file) {
-    stream_release_read(stream_of(file));
-}
+static void pipe_close_read(struct file *file) { stream_release_read(stream_of(file)); }
 
-static void pipe_close_write(struct file *file) {
-    stream_release_write(stream_of(file));
-}
+static void pipe_close_write(struct file *file) { stream_release_write(stream_of(file)); }
 
 static const struct file_operations read_operations = {
     .read = pipe_read,
@@ -95,9 +89,7 @@ static long pipe_make(uint64_t to, int flags) {
     return error ? error : descriptor_pair(ends, flags, (int *)to);
 }
 
-long sys_pipe(const struct syscall_arguments *arguments) {
-    return pipe_make(arguments->a[0], 0);
-}
+long sys_pipe(const struct syscall_arguments *arguments) { return pipe_make(arguments->a[0], 0); }
 
 long sys_pipe2(const struct syscall_arguments *arguments) {
     return pipe_make(arguments->a[0], arguments->a[1]);

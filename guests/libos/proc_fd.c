@@ -11,9 +11,7 @@ struct entry {
 static const struct node_operations link_operations;
 static const struct node_operations info_operations;
 
-static struct entry *entry_of(const struct node *node) {
-    return (struct entry *)node;
-}
+static struct entry *entry_of(const struct node *node) { return (struct entry *)node; }
 
 /* The descriptor a name stands for, or -ENOENT. */
 static long descriptor_named(const char *name, size_t size) {
@@ -41,9 +39,7 @@ static long entry_make(struct node *directory, const char *name, size_t size, ui
     return 0;
 }
 
-static void entry_release(struct node *node) {
-    heap_free(entry_of(node));
-}
+static void entry_release(struct node *node) { heap_free(entry_of(node)); }
 
 static long entry_stat(struct node *node, bool follow, struct stat *status) {
     (void)follow;

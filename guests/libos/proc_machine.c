@@ -13,19 +13,19 @@ static const struct {
     uint8_t word, bit;
     const char *name;
 } features[] = {
-    {LEAF1_EDX, 0, "fpu"},       {LEAF1_EDX, 4, "tsc"},        {LEAF1_EDX, 8, "cx8"},
-    {LEAF1_EDX, 15, "cmov"},     {LEAF1_EDX, 19, "clflush"},   {LEAF1_EDX, 23, "mmx"},
-    {LEAF1_EDX, 24, "fxsr"},     {LEAF1_EDX, 25, "sse"},       {LEAF1_EDX, 26, "sse2"},
-    {EXTENDED_EDX, 11, "syscall"}, {EXTENDED_EDX, 20, "nx"},   {EXTENDED_EDX, 29, "lm"},
-    {LEAF1_ECX, 0, "pni"},       {LEAF1_ECX, 1, "pclmulqdq"},  {LEAF1_ECX, 9, "ssse3"},
-    {LEAF1_ECX, 12, "fma"},      {LEAF1_ECX, 13, "cx16"},      {LEAF1_ECX, 19, "sse4_1"},
-    {LEAF1_ECX, 20, "sse4_2"},   {LEAF1_ECX, 22, "movbe"},     {LEAF1_ECX, 23, "popcnt"},
-    {LEAF1_ECX, 25, "aes"},      {LEAF1_ECX, 26, "xsave"},     {LEAF1_ECX, 28, "avx"},
-    {LEAF1_ECX, 29, "f16c"},     {LEAF1_ECX, 30, "rdrand"},    {LEAF7_EBX, 0, "fsgsbase"},
-    {LEAF7_EBX, 3, "bmi1"},      {LEAF7_EBX, 5, "avx2"},       {LEAF7_EBX, 8, "bmi2"},
-    {LEAF7_EBX, 9, "erms"},      {LEAF7_EBX, 16, "avx512f"},   {LEAF7_EBX, 17, "avx512dq"},
-    {LEAF7_EBX, 18, "rdseed"},   {LEAF7_EBX, 19, "adx"},       {LEAF7_EBX, 28, "avx512cd"},
-    {LEAF7_EBX, 29, "sha_ni"},   {LEAF7_EBX, 30, "avx512bw"},  {LEAF7_EBX, 31, "avx512vl"},
+    {LEAF1_EDX, 0, "fpu"},         {LEAF1_EDX, 4, "tsc"},       {LEAF1_EDX, 8, "cx8"},
+    {LEAF1_EDX, 15, "cmov"},       {LEAF1_EDX, 19, "clflush"},  {LEAF1_EDX, 23, "mmx"},
+    {LEAF1_EDX, 24, "fxsr"},       {LEAF1_EDX, 25, "sse"},      {LEAF1_EDX, 26, "sse2"},
+    {EXTENDED_EDX, 11, "syscall"}, {EXTENDED_EDX, 20, "nx"},    {EXTENDED_EDX, 29, "lm"},
+    {LEAF1_ECX, 0, "pni"},         {LEAF1_ECX, 1, "pclmulqdq"}, {LEAF1_ECX, 9, "ssse3"},
+    {LEAF1_ECX, 12, "fma"},        {LEAF1_ECX, 13, "cx16"},     {LEAF1_ECX, 19, "sse4_1"},
+    {LEAF1_ECX, 20, "sse4_2"},     {LEAF1_ECX, 22, "movbe"},    {LEAF1_ECX, 23, "popcnt"},
+    {LEAF1_ECX, 25, "aes"},        {LEAF1_ECX, 26, "xsave"},    {LEAF1_ECX, 28, "avx"},
+    {LEAF1_ECX, 29, "f16c"},       {LEAF1_ECX, 30, "rdrand"},   {LEAF7_EBX, 0, "fsgsbase"},
+    {LEAF7_EBX, 3, "bmi1"},        {LEAF7_EBX, 5, "avx2"},      {LEAF7_EBX, 8, "bmi2"},
+    {LEAF7_EBX, 9, "erms"},        {LEAF7_EBX, 16, "avx512f"},  {LEAF7_EBX, 17, "avx512dq"},
+    {LEAF7_EBX, 18, "rdseed"},     {LEAF7_EBX, 19, "adx"},      {LEAF7_EBX, 28, "avx512cd"},
+    {LEAF7_EBX, 29, "sha_ni"},     {LEAF7_EBX, 30, "avx512bw"}, {LEAF7_EBX, 31, "avx512vl"},
 };
 
 static void text_vendor(struct text *text) {

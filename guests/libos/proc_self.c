@@ -5,9 +5,7 @@
 #define TICKS 100 /* a second: USER_HZ */
 
 /* ---- memory and time ------------------------------------------------------------------------- */
-static uint64_t ticks_of(int64_t ns) {
-    return ns / (NANOSECONDS / TICKS);
-}
+static uint64_t ticks_of(int64_t ns) { return ns / (NANOSECONDS / TICKS); }
 
 static void fill_maps(struct text *text) {
     size_t size = memory_maps_text(text->to + text->used, text->room - text->used);
@@ -69,7 +67,8 @@ static void fill_status(struct text *text) {
     text_kilobytes(text, "VmHWM", memory_mapped_bytes());
     text_kilobytes(text, "VmRSS", memory_mapped_bytes());
     text_field(text, "Threads", task_count());
-    text_string(text, "Seccomp:\t0\nCpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed_list:\t0\n");
+    text_string(text,
+                "Seccomp:\t0\nCpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed_list:\t0\n");
     text_field(text, "voluntary_ctxt_switches", 0);
     text_field(text, "nonvoluntary_ctxt_switches", 0);
 }
@@ -92,31 +91,29 @@ static void fill_name(struct text *text) {
     text_string(text, "\n");
 }
 
-static void fill_control_group(struct text *text) {
-    text_string(text, "0::/\n");
-}
+static void fill_control_group(struct text *text) { text_string(text, "0::/\n"); }
 
 static void fill_limits(struct text *text) {
-    text_string(text, "Limit                     Soft Limit           Hard Limit           Units     \n"
-                      "Max cpu time              unlimited            unlimited            seconds   \n"
-                      "Max file size             unlimited            unlimited            bytes     \n"
-                      "Max open files            ");
+    text_string(text,
+                "Limit                     Soft Limit           Hard Limit           Units     \n"
+                "Max cpu time              unlimited            unlimited            seconds   \n"
+                "Max file size             unlimited            unlimited            bytes     \n"
+                "Max open files            ");
     text_decimal(text, DESCRIPTOR_LIMIT);
     text_string(text, "                 ");
     text_decimal(text, DESCRIPTOR_LIMIT);
-    text_string(text, "                 files     \n"
-                      "Max address space         unlimited            unlimited            bytes     \n");
+    text_string(text,
+                "                 files     \n"
+                "Max address space         unlimited            unlimited            bytes     \n");
 }
 
-static void fill_zero(struct text *text) {
-    text_string(text, "0\n");
-}
+static void fill_zero(struct text *text) { text_string(text, "0\n"); }
 
 /* ---- mounts ---------------------------------------------------------------------------------- */
 static const char *mount_kind(const struct mount *mount) {
     static const struct {
         const char *path, *kind;
-    } kinds[] = {{"", "image"},     {"/tmp", "tmpfs"},  {"/dev", "devtmpfs"},
+    } kinds[] = {{"", "image"},         {"/tmp", "tmpfs"}, {"/dev", "devtmpfs"},
                  {"/dev/shm", "tmpfs"}, {"/proc", "proc"}, {"/sys", "sysfs"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !(mount->flags & MOUNT_HOST); i++)
         if (strcmp(mount->path, kinds[i].path) == 0)

@@ -20,17 +20,11 @@ struct node *procfs_new(void) {
     return &root->node;
 }
 
-static void fill_one_processor(struct text *text) {
-    text_string(text, "0\n");
-}
+static void fill_one_processor(struct text *text) { text_string(text, "0\n"); }
 
-static void fill_huge_pages(struct text *text) {
-    text_string(text, "always madvise [never]\n");
-}
+static void fill_huge_pages(struct text *text) { text_string(text, "always madvise [never]\n"); }
 
-static void fill_huge_page_size(struct text *text) {
-    text_string(text, "2097152\n");
-}
+static void fill_huge_page_size(struct text *text) { text_string(text, "2097152\n"); }
 
 struct node *sysfs_new(void) {
     struct tree_node *root = tree_root(SYS_DEVICE);

@@ -10,15 +10,14 @@ struct pair_end {
     struct stream *in, *out;
 };
 
-static struct pair_end *end_of(const struct file *file) {
-    return file->data;
-}
+static struct pair_end *end_of(const struct file *file) { return file->data; }
 
 static long pair_receive(struct file *file, void *to, size_t size, int flags) {
     bool may_block = file_may_block(file) && !(flags & MSG_DONTWAIT);
     long got = stream_read(end_of(file)->in, to, size, may_block, flags & MSG_PEEK);
     while (got > 0 && (size_t)got < size && (flags & MSG_WAITALL) && !(flags & MSG_PEEK)) {
-        long more = stream_read(end_of(file)->in, (uint8_t *)to + got, size - got, may_block, false);
+        long more =
+            stream_read(end_of(file)->in, (uint8_t *)to + got, size - got, may_block, false);
         if (more <= 0)
             break;
         got += more;

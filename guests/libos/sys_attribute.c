@@ -18,8 +18,8 @@ struct change {
 
 static long change_path(int directory, uint64_t path, int flags, const struct change *change) {
     struct place place;
-    unsigned walk_flags = (flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW)
-                          | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
+    unsigned walk_flags =
+        (flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
     long error = walk_user(directory, (const char *)path, walk_flags, &place);
     if (error)
         return error;
@@ -70,8 +70,8 @@ static long apply_owner(struct node *node, bool follow, const struct change *cha
     long error = node_stat(node, follow, &status);
     if (error)
         return error;
-    bool same = (change->owner == OWNER_KEEP || change->owner == status.st_uid)
-                && (change->group == OWNER_KEEP || change->group == status.st_gid);
+    bool same = (change->owner == OWNER_KEEP || change->owner == status.st_uid) &&
+                (change->group == OWNER_KEEP || change->group == status.st_gid);
     return same && node->operations->refusal != -EROFS ? 0 : node->operations->refusal;
 }
 
@@ -114,8 +114,8 @@ static long take_time(const struct __kernel_timespec *time, int64_t *ns) {
     } else {
         if (time->tv_nsec < 0 || time->tv_nsec >= NANOSECONDS)
             return -EINVAL;
-        if (__builtin_mul_overflow(time->tv_sec, NANOSECONDS, ns)
-            || __builtin_add_overflow(*ns, time->tv_nsec, ns))
+        if (__builtin_mul_overflow(time->tv_sec, NANOSECONDS, ns) ||
+            __builtin_add_overflow(*ns, time->tv_nsec, ns))
             return -EOVERFLOW;
     }
     return 0;

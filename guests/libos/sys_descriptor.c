@@ -121,9 +121,9 @@ long sys_ioctl(const struct syscall_arguments *arguments) {
     struct file *file = file_of(arguments->a[0]);
     if (!file)
         return -EBADF;
-    long result = file->flags & O_PATH ? -EBADF
-                                       : ioctl_on(arguments->a[0], file, arguments->a[1],
-                                                  arguments->a[2]);
+    long result = file->flags & O_PATH
+                      ? -EBADF
+                      : ioctl_on(arguments->a[0], file, arguments->a[1], arguments->a[2]);
     file_close(file);
     return result;
 }
@@ -175,8 +175,8 @@ long sys_lseek(const struct syscall_arguments *arguments) {
     struct file *file = file_of(arguments->a[0]);
     if (!file)
         return -EBADF;
-    int64_t result = file->flags & O_PATH ? -EBADF : seek(file, arguments->a[1],
-                                                          (uint32_t)arguments->a[2]);
+    int64_t result =
+        file->flags & O_PATH ? -EBADF : seek(file, arguments->a[1], (uint32_t)arguments->a[2]);
     file_close(file);
     return result;
 }
@@ -206,9 +206,9 @@ long sys_fadvise64(const struct syscall_arguments *arguments) {
     struct file *file = file_of(arguments->a[0]);
     if (!file)
         return -EBADF;
-    long error = !file->operations->is_seekable          ? -ESPIPE
+    long error = !file->operations->is_seekable         ? -ESPIPE
                  : arguments->a[3] > POSIX_FADV_NOREUSE ? -EINVAL
-                                                         : 0;
+                                                        : 0;
     file_close(file);
     return error;
 }

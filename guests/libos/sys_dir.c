@@ -62,8 +62,8 @@ static bool is_covered(const char *directory, const char *name, size_t size) {
 static bool listing_take(struct list_sink *sink, const char *name, size_t size, uint64_t inode,
                          uint32_t type, uint64_t next) {
     struct listing *listing = (struct listing *)sink;
-    return is_covered(listing->file->path, name, size)
-           || listing_put(listing, name, size, inode, type, next + FIRST_ENTRY);
+    return is_covered(listing->file->path, name, size) ||
+           listing_put(listing, name, size, inode, type, next + FIRST_ENTRY);
 }
 
 static void list_dots(struct listing *listing) {
@@ -120,9 +120,7 @@ static long list_user(const struct syscall_arguments *arguments, bool is_old) {
     return error;
 }
 
-long sys_getdents(const struct syscall_arguments *arguments) {
-    return list_user(arguments, true);
-}
+long sys_getdents(const struct syscall_arguments *arguments) { return list_user(arguments, true); }
 
 long sys_getdents64(const struct syscall_arguments *arguments) {
     return list_user(arguments, false);
@@ -147,8 +145,8 @@ static struct node *without_dots(struct node *node, const char *path, const stru
     struct stat other;
     if (node->type || node_at(path, strlen(path), &plain) != 0)
         return node_hold(node);
-    if (node_stat(plain, true, &other) == 0 && other.st_dev == status->st_dev
-        && other.st_ino == status->st_ino)
+    if (node_stat(plain, true, &other) == 0 && other.st_dev == status->st_dev &&
+        other.st_ino == status->st_ino)
         return plain;
     node_release(plain);
     return node_hold(node);

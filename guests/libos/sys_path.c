@@ -18,7 +18,7 @@ static long make_at(const struct place *place, uint32_t mode, const char *target
 
 static long make_path(int directory, uint64_t path, uint32_t mode, const char *target) {
     struct place place;
-    long error = walk_user(directory, (const char *)path, WALK_MISSING, &place);
+    long error = walk_user(directory, (const char *)path, WALK_MISSING | WALK_NAME, &place);
     if (error)
         return error;
     if (target && place.directory)
@@ -74,22 +74,22 @@ long sys_symlinkat(const struct syscall_arguments *arguments) {
 }
 
 /* ---- removing -------------------------------------------------------------------------------- */
-/* The parent's operations, or what keeps the place from being changed. */
-static long changeable(const struct place *place) {
-    long busy = place_busy(place);
-    if (busy)
-        return busy;
-    return place->parent ? 0 : -EINVAL; /* "." and ".." */
+static long remove_check(const struct place *place, bool is_directory) {
+    static const long refusals[] = {
+        [LAST_DOT] = -EINVAL, [LAST_DOTS] = -ENOTEMPTY, [LAST_ROOT] = -EBUSY};
+    if (!place->parent)
+        return is_directory ? refusals[place->last] : -EISDIR;
+    if (!is_directory && place->directory)
+        return node_may_be_directory(place->node) ? -EISDIR : -ENOTDIR;
+    return place_busy(place);
 }
 
 static long remove_path(int directory, uint64_t path, bool is_directory) {
     struct place place;
-    long error = walk_user(directory, (const char *)path, 0, &place);
+    long error = walk_user(directory, (const char *)path, WALK_NAME, &place);
     if (error)
         return error;
-    error = changeable(&place);
-    if (error == 0 && !is_directory && place.directory)
-        error = -EISDIR;
+    error = remove_check(&place, is_directory);
     if (error == 0) {
         const struct node_operations *operations = place.parent->operations;
         error = operations->remove ? operations->remove(place.parent, place.name, is_directory)
@@ -115,11 +115,10 @@ long sys_unlinkat(const struct syscall_arguments *arguments) {
 
 /* ---- rename, link ---------------------------------------------------------------------------- */
 static long rename_places(struct place *from, struct place *to, bool replace) {
-    long error = changeable(from);
-    if (error == 0)
-        error = changeable(to);
-    if (error)
-        return error;
+    if (!from->parent || !to->parent || place_busy(from) || place_busy(to))
+        return -EBUSY;
+    if (!from->node)
+        return -ENOENT;
     bool moves_directory = node_may_be_directory(from->node);
     if (!moves_directory && (from->directory || to->directory))
         return -ENOTDIR;
@@ -133,13 +132,14 @@ static long rename_places(struct place *from, struct place *to, bool replace) {
 
 static long rename_paths(int from_directory, uint64_t from_path, int to_directory, uint64_t to_path,
                          unsigned flags) {
+    const unsigned named = WALK_MISSING | WALK_NAME;
     struct place from, to;
     if (flags & ~(unsigned)RENAME_NOREPLACE)
         return -EINVAL;
-    long error = walk_user(from_directory, (const char *)from_path, 0, &from);
+    long error = walk_user(from_directory, (const char *)from_path, named, &from);
     if (error)
         return error;
-    error = walk_user(to_directory, (const char *)to_path, WALK_MISSING, &to);
+    error = walk_user(to_directory, (const char *)to_path, named, &to);
     if (error == 0) {
         error = rename_places(&from, &to, !(flags & RENAME_NOREPLACE));
         place_release(&to);
@@ -179,12 +179,12 @@ static long link_paths(int from_directory, uint64_t from_path, int to_directory,
     struct place from, to;
     if (flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
         return -EINVAL;
-    unsigned walk_flags = (flags & AT_SYMLINK_FOLLOW ? WALK_FOLLOW : 0)
-                          | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
+    unsigned walk_flags =
+        (flags & AT_SYMLINK_FOLLOW ? WALK_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
     long error = walk_user(from_directory, (const char *)from_path, walk_flags, &from);
     if (error)
         return error;
-    error = walk_user(to_directory, (const char *)to_path, WALK_MISSING, &to);
+    error = walk_user(to_directory, (const char *)to_path, WALK_MISSING | WALK_NAME, &to);
     if (error == 0) {
         error = link_places(&from, &to);
         place_release(&to);

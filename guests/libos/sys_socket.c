@@ -79,8 +79,8 @@ long sys_recvfrom(const struct syscall_arguments *arguments) {
 static long transfer_message(const struct syscall_arguments *arguments, bool sends) {
     struct message *message = (struct message *)arguments->a[1];
     long error, done = 0;
-    if (!user_range_ok(message, sizeof *message) || message->part_count > UIO_MAXIOV
-        || !user_range_ok(message->parts, message->part_count * sizeof(struct iovec)))
+    if (!user_range_ok(message, sizeof *message) || message->part_count > UIO_MAXIOV ||
+        !user_range_ok(message->parts, message->part_count * sizeof(struct iovec)))
         return -EFAULT;
     if (sends && message->control_size)
         return -EOPNOTSUPP;

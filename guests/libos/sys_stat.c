@@ -38,7 +38,8 @@ static long stat_any(int directory, uint64_t path, int flags, struct stat *statu
     if ((flags & AT_EMPTY_PATH) && directory != AT_FDCWD && path_is_empty(path))
         return stat_descriptor(directory, status);
     unsigned walk_flags = flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW;
-    return stat_path(directory, path, walk_flags | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0), status);
+    return stat_path(directory, path, walk_flags | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0),
+                     status);
 }
 
 static long give_status(uint64_t to, const struct stat *status) {
@@ -159,8 +160,8 @@ long sys_faccessat2(const struct syscall_arguments *arguments) {
 
 /* ---- statfs ---------------------------------------------------------------------------------- */
 static long statfs_node(struct node *node, const char *path, struct statfs *status) {
-    *status = (struct statfs){
-        .f_bsize = HL_PAGE_SIZE, .f_frsize = HL_PAGE_SIZE, .f_namelen = NAME_LIMIT};
+    *status =
+        (struct statfs){.f_bsize = HL_PAGE_SIZE, .f_frsize = HL_PAGE_SIZE, .f_namelen = NAME_LIMIT};
     long error = node->operations->statfs ? node->operations->statfs(node, status) : 0;
     const struct mount *mount = path[0] == '/' || !path[0] ? mount_of(path, strlen(path)) : NULL;
     if (mount && (mount->flags & MOUNT_READ_ONLY))

@@ -2,10 +2,10 @@
 #include "libos.h"
 #include <linux/errno.h>
 
-#define UNSUPPORTED(name)                                        \
-    long sys_##name(const struct syscall_arguments *arguments) { \
-        (void)arguments;                                         \
-        return -EOPNOTSUPP;                                      \
+#define UNSUPPORTED(name)                                                                          \
+    long sys_##name(const struct syscall_arguments *arguments) {                                   \
+        (void)arguments;                                                                           \
+        return -EOPNOTSUPP;                                                                        \
     }
 UNSUPPORTED(setxattr)
 UNSUPPORTED(lsetxattr)

@@ -12,9 +12,7 @@ struct file_timer {
     struct readiness readiness;
 };
 
-static struct file_timer *timer_of(const struct file *file) {
-    return file->data;
-}
+static struct file_timer *timer_of(const struct file *file) { return file->data; }
 
 /* Counts what has expired by now. */
 static void timer_catch_up(struct file_timer *timer) {
@@ -55,9 +53,7 @@ static unsigned timer_poll(struct file *file, struct poll_set *set) {
     return timer->expired ? POLLIN | POLLRDNORM : 0;
 }
 
-static void timer_close(struct file *file) {
-    heap_free(file->data);
-}
+static void timer_close(struct file *file) { heap_free(file->data); }
 
 static const struct file_operations timer_operations = {
     .read = timer_read,
@@ -67,8 +63,8 @@ static const struct file_operations timer_operations = {
 
 long sys_timerfd_create(const struct syscall_arguments *arguments) {
     int clock = arguments->a[0], flags = arguments->a[1];
-    if (flags & ~(TFD_CLOEXEC | TFD_NONBLOCK)
-        || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME))
+    if (flags & ~(TFD_CLOEXEC | TFD_NONBLOCK) ||
+        (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME))
         return -EINVAL;
     struct file_timer *timer = heap_alloc(sizeof(*timer));
     if (!timer)

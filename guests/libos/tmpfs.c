@@ -19,8 +19,8 @@ static uint32_t hash_of(const char *name, size_t size) {
 static struct tmpfs_name *name_find(struct tmpfs_node *directory, const char *text, size_t size) {
     uint32_t hash = hash_of(text, size);
     struct tmpfs_name *name = directory->first;
-    while (name && !(name->hash == hash && strncmp(name->text, text, size) == 0
-                     && name->text[size] == '\0'))
+    while (name && !(name->hash == hash && strncmp(name->text, text, size) == 0 &&
+                     name->text[size] == '\0'))
         name = name->next;
     return name;
 }
@@ -109,7 +109,8 @@ struct node *tmpfs_new(uint32_t mode) {
     return &root->node;
 }
 
-static long tmpfs_lookup(struct node *directory, const char *name, size_t size, struct node **child) {
+static long tmpfs_lookup(struct node *directory, const char *name, size_t size,
+                         struct node **child) {
     struct tmpfs_name *found = name_find(tmpfs_of(directory), name, size);
     if (!found)
         return -ENOENT;
@@ -201,6 +202,8 @@ static long tmpfs_rename(struct node *from_base, const char *text, struct node *
         return 0; /* rename(2): two names of one file stay as they are */
     if (node_is(&node->node, S_IFDIR) && lies_in(to, node))
         return -EINVAL;
+    if (old && lies_in(from, old->node))
+        return -ENOTEMPTY;
     long error = old ? rename_check(node, old->node) : 0;
     if (error == 0)
         error = name_add(to, target, node);
@@ -300,9 +303,9 @@ static long tmpfs_truncate(struct node *node, uint64_t size) {
 /* ---- directories and opening ----------------------------------------------------------------- */
 static long tmpfs_list(struct file *file, uint64_t position, struct list_sink *sink) {
     for (struct tmpfs_name *name = tmpfs_of(file->node)->first; name; name = name->next)
-        if (name->position >= position
-            && !sink->take(sink, name->text, strlen(name->text), name->node->inode,
-                           name->node->mode, name->position + 1))
+        if (name->position >= position &&
+            !sink->take(sink, name->text, strlen(name->text), name->node->inode, name->node->mode,
+                        name->position + 1))
             break;
     return 0;
 }

@@ -142,9 +142,7 @@ static long tmpfs_append(struct file *file, const void *from, size_t size) {
     return put;
 }
 
-static int64_t tmpfs_size(struct file *file) {
-    return tmpfs_of(file->node)->contents.size;
-}
+static int64_t tmpfs_size(struct file *file) { return tmpfs_of(file->node)->contents.size; }
 
 static long tmpfs_file_truncate(struct file *file, uint64_t size) {
     return tmpfs_resize(tmpfs_of(file->node), size);

@@ -78,7 +78,8 @@ struct tree_node *tree_dynamic(struct tree_node *parent, const char *name,
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
-static long tree_lookup(struct node *directory, const char *name, size_t size, struct node **child) {
+static long tree_lookup(struct node *directory, const char *name, size_t size,
+                        struct node **child) {
     struct tree_node *at = tree_of(directory)->first;
     while (at && (strlen(at->name) != size || memcmp(at->name, name, size) != 0))
         at = at->next;
@@ -119,8 +120,8 @@ long tree_stat(struct node *base, bool follow, struct stat *status) {
 static long tree_list(struct file *file, uint64_t position, struct list_sink *sink) {
     uint64_t index = 0;
     for (struct tree_node *at = tree_of(file->node)->first; at; at = at->next)
-        if (index++ >= position
-            && !sink->take(sink, at->name, strlen(at->name), at->inode, at->mode, index))
+        if (index++ >= position &&
+            !sink->take(sink, at->name, strlen(at->name), at->inode, at->mode, index))
             break;
     return 0;
 }
@@ -141,9 +142,7 @@ static long contents_read(struct file *file, void *to, size_t size, uint64_t off
     return size;
 }
 
-static void contents_close(struct file *file) {
-    heap_free(file->data);
-}
+static void contents_close(struct file *file) { heap_free(file->data); }
 
 static const struct file_operations text_operations = {
     .is_seekable = true,

@@ -15,8 +15,8 @@ struct tree_node {
     uint32_t mode;
     const char *name;
     struct tree_node *parent, *first, *last, *next;
-    const char *target;                      /* symbolic links */
-    tree_fill *fill;                         /* text files */
+    const char *target;                       /* symbolic links */
+    tree_fill *fill;                          /* text files */
     const struct file_operations *operations; /* devices */
 };
 

@@ -38,7 +38,9 @@ struct walk {
     const char *rest;
     unsigned flags;
     int links;
+    int last;
     bool missing;
+    bool wants_directory; /* a slash stood at the end, of the path or of the last link */
 };
 
 static void walk_step(struct walk *walk, struct node *to, struct node *parent) {
@@ -138,18 +140,22 @@ static long walk_name(struct walk *walk, const char *name, size_t size, const ch
     if (size > NAME_LIMIT)
         return -ENAMETOOLONG;
     bool is_last = rest[slashes(rest)] == '\0';
+    if (is_last && *rest == '/' && (walk->flags & WALK_CREATE))
+        return -EISDIR;
     long error = path_push(walk, name, size);
     if (error)
         return error;
     error = walk_lookup(walk, name, size, &child);
-    if (error == -ENOENT && is_last && (walk->flags & WALK_MISSING)) {
+    if (error == -ENOENT && is_last && (walk->flags & (WALK_MISSING | WALK_CREATE))) {
         walk->missing = true;
         walk->rest = rest;
         return 0;
     }
     if (error)
         return error;
-    if (!node_is(child, S_IFLNK) || (is_last && *rest == '\0' && !(walk->flags & WALK_FOLLOW))) {
+    bool is_followed =
+        !is_last || (walk->flags & WALK_FOLLOW) || (*rest == '/' && !(walk->flags & WALK_NAME));
+    if (!node_is(child, S_IFLNK) || !is_followed) {
         walk_step(walk, child, walk->node);
         walk->rest = rest;
         return 0;
@@ -168,6 +174,7 @@ static long walk_name(struct walk *walk, const char *name, size_t size, const ch
 static long walk_all(struct walk *walk) {
     long error = 0;
     while (error == 0 && !walk->missing) {
+        walk->wants_directory = walk->rest[0] == '/';
         walk->rest += slashes(walk->rest);
         const char *name = walk->rest;
         size_t size = 0;
@@ -178,13 +185,18 @@ static long walk_all(struct walk *walk) {
         if (!node_may_be_directory(walk->node))
             return -ENOTDIR;
         walk->rest = name + size;
-        if (size == 1 && name[0] == '.')
+        walk->last = name[0] != '.' || size > 2 ? LAST_NAME
+                     : size == 1                ? LAST_DOT
+                     : name[1] == '.'           ? LAST_DOTS
+                                                : LAST_NAME;
+        if (walk->last == LAST_DOT)
             walk_step(walk, node_hold(walk->node), NULL);
-        else if (size == 2 && name[0] == '.' && name[1] == '.')
+        else if (walk->last == LAST_DOTS)
             error = walk_up(walk);
         else
             error = walk_name(walk, name, size, walk->rest);
     }
+    walk->wants_directory = walk->rest[0] == '/';
     return error;
 }
 
@@ -212,7 +224,7 @@ static long walk_start(struct walk *walk, int directory) {
     return 0;
 }
 
-static long place_fill(struct place *place, struct walk *walk, bool directory) {
+static long place_fill(struct place *place, struct walk *walk) {
     char *path = heap_alloc(walk->path_size + 1);
     if (!path)
         return -ENOMEM;
@@ -223,16 +235,17 @@ static long place_fill(struct place *place, struct walk *walk, bool directory) {
     *place = (struct place){
         .node = walk->missing ? NULL : walk->node,
         .parent = walk->missing ? walk->node : walk->parent,
+        .last = walk->last,
         .path = path,
         .name = path + name,
-        .directory = directory,
-        .follow = directory || (walk->flags & WALK_FOLLOW),
+        .directory = walk->wants_directory,
+        .follow = walk->wants_directory || (walk->flags & WALK_FOLLOW),
     };
     return 0;
 }
 
 long walk(int directory, const char *path, unsigned flags, struct place *place) {
-    struct walk walk = {.flags = flags, .rest = walk_rest};
+    struct walk walk = {.flags = flags, .rest = walk_rest, .last = LAST_ROOT};
     size_t size = strlen(path);
     hostfs_refresh();
     if (size >= PATH_LIMIT)
@@ -240,14 +253,14 @@ long walk(int directory, const char *path, unsigned flags, struct place *place) 
     if (size == 0 && !(flags & WALK_EMPTY))
         return -ENOENT;
     memmove(walk_rest, path, size + 1);
-    bool wants_directory = size > 0 && path[size - 1] == '/';
     long error = walk_start(&walk, directory);
     if (error == 0)
         error = walk_all(&walk);
-    if (error == 0 && wants_directory && !walk.missing && !node_may_be_directory(walk.node))
+    if (error == 0 && walk.wants_directory && !(flags & WALK_NAME) && !walk.missing &&
+        !node_may_be_directory(walk.node))
         error = -ENOTDIR;
     if (error == 0)
-        error = place_fill(place, &walk, wants_directory);
+        error = place_fill(place, &walk);
     if (error) {
         node_release(walk.node);
         node_release(walk.parent);
@@ -271,8 +284,8 @@ long place_busy(const struct place *place) {
     size_t size = strlen(place->path);
     const struct mount *mount;
     for (size_t i = 0; (mount = mount_get(i)); i++)
-        if (mount->size >= size && memcmp(mount->path, place->path, size) == 0
-            && (mount->size == size || mount->path[size] == '/'))
+        if (mount->size >= size && memcmp(mount->path, place->path, size) == 0 &&
+            (mount->size == size || mount->path[size] == '/'))
             return -EBUSY;
     return 0;
 }
@@ -291,9 +304,7 @@ long directory_enter(struct node *node, const char *path) {
     return 0;
 }
 
-const char *directory_current(void) {
-    return working_directory.path;
-}
+const char *directory_current(void) { return working_directory.path; }
 
 long node_stat(struct node *node, bool follow, struct stat *status) {
     memset(status, 0, sizeof(*status));

@@ -68,9 +68,7 @@ struct node {
 
 struct node *node_hold(struct node *node);
 void node_release(struct node *node); /* NULL allowed */
-static inline bool node_is(const struct node *node, uint32_t type) {
-    return node->type == type;
-}
+static inline bool node_is(const struct node *node, uint32_t type) { return node->type == type; }
 /* A directory, or something that may turn out to be one. */
 static inline bool node_may_be_directory(const struct node *node) {
     return node->type == S_IFDIR || node->type == 0;
@@ -81,15 +79,18 @@ long node_stat(struct node *node, bool follow, struct stat *status);
 /* Where a path leads. */
 struct place {
     struct node *node;   /* NULL where the last name does not exist (only with WALK_MISSING) */
-    struct node *parent; /* the directory of the last name; NULL where there is none ("/", "..") */
-    char *path;          /* absolute, without links, "." and ".."; "/" is "" */
-    const char *name;    /* the last name, inside `path` */
-    bool directory;      /* a slash at the end asks for a directory */
+    struct node *parent; /* the directory of the last name; NULL where there is none */
+    enum { LAST_NAME, LAST_DOT, LAST_DOTS, LAST_ROOT } last; /* what stands where it would be */
+    char *path;       /* absolute, without links, "." and ".."; "/" is "" */
+    const char *name; /* the last name, inside `path` */
+    bool directory;   /* a slash at the end asks for a directory */
     bool follow;
 };
 #define WALK_FOLLOW 1  /* the last name, too, may be a symbolic link to follow */
 #define WALK_MISSING 2 /* the last name need not exist */
-#define WALK_EMPTY 4   /* "" is the directory descriptor's own file */
+#define WALK_CREATE 4 /* nor here, but a slash behind it is -EISDIR: open(2) makes no directories */
+#define WALK_NAME 8   /* it is about the last name itself, whatever slashes follow it */
+#define WALK_EMPTY 16 /* "" is the directory descriptor's own file */
 /* `path` is the library OS's copy, `directory` a descriptor or AT_FDCWD. */
 long walk(int directory, const char *path, unsigned flags, struct place *place);
 /* The same for a path in the program's memory. */
@@ -98,7 +99,7 @@ void place_release(struct place *place);
 /* -EBUSY where a mount keeps the place from being removed or renamed. */
 long place_busy(const struct place *place);
 
-extern uint32_t file_mode_mask; /* umask(2) */
+extern uint32_t file_mode_mask;                            /* umask(2) */
 long directory_enter(struct node *node, const char *path); /* chdir */
 const char *directory_current(void);
 
@@ -190,7 +191,7 @@ struct file {
     void *data;
     uint64_t offset;
     uint32_t references;
-    int flags; /* access mode and status flags, as F_GETFL reports them */
+    int flags;  /* access mode and status flags, as F_GETFL reports them */
     char *path; /* as in struct place, or a text that does not begin with a slash */
     struct epoll_interest *watchers;
 };
@@ -215,9 +216,7 @@ long file_write(struct file *file, const void *from, size_t size);
 long file_write_at(struct file *file, const void *from, size_t size, uint64_t offset);
 long file_stat(struct file *file, struct stat *status);
 unsigned file_poll(struct file *file, struct poll_set *set);
-static inline bool file_may_block(const struct file *file) {
-    return !(file->flags & O_NONBLOCK);
-}
+static inline bool file_may_block(const struct file *file) { return !(file->flags & O_NONBLOCK); }
 
 /* ---- descriptors (descriptor.c) -------------------------------------------------------------- */
 /* Takes the reference to `file`; the lowest free number from `lowest` on, or -EMFILE. */

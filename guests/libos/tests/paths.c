@@ -140,7 +140,8 @@ static void paths_start_at_a_descriptor(void) {
     CHECK(fstatat(directory, "", &status, AT_EMPTY_PATH) == 0 && status.st_ino == inode("a"));
     CHECK(mkdirat(directory, "made", 0755) == 0 && access("a/made", F_OK) == 0);
     CHECK(renameat(directory, "made", AT_FDCWD, "moved") == 0);
-    CHECK(symlinkat("b", directory, "soft") == 0 && linkat(directory, "soft", directory, "hard", 0) == 0);
+    CHECK(symlinkat("b", directory, "soft") == 0 &&
+          linkat(directory, "soft", directory, "hard", 0) == 0);
     CHECK(unlinkat(directory, "hard", 0) == 0 && unlinkat(AT_FDCWD, "moved", AT_REMOVEDIR) == 0);
     CHECK(faccessat(directory, "b", F_OK, AT_SYMLINK_NOFOLLOW) == 0);
     char byte;
