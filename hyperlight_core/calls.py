@@ -114,6 +114,11 @@ class Console:
         """All of one stream."""
         return b"".join(self.pieces[stream])
 
+    def add_to(self, error: HyperlightError) -> None:
+        """Say in the exception what was printed before it."""
+        error.stdout = self.text(STDOUT).decode(errors="replace")
+        error.stderr = self.text(STDERR).decode(errors="replace")
+
 
 class _Run:
     """One guest call in progress; the RunContext of the host calls made in it."""
@@ -200,7 +205,11 @@ class GuestCalls:
         if request is not None:
             self._send("exec", dict(request), b"", 0)
         run = self._new_run(limits)
-        self._until_park(run)
+        try:
+            self._until_park(run)
+        except HyperlightError as error:
+            run.console.add_to(error)
+            raise
         self.unfinished = False
         return run.console
 
@@ -224,7 +233,14 @@ class GuestCalls:
         """
         run = self._new_run(limits)
         self._send(method, dict(params or {}), attachment, run.run)
-        self._until_park(run)
+        try:
+            self._until_park(run)
+            return self._reply(run)
+        except HyperlightError as error:
+            run.console.add_to(error)
+            raise
+
+    def _reply(self, run: _Run) -> Reply:
         frame = wire.read_frame(self.vm.buffers.from_guest)
         if not frame.text:
             raise ProtocolError("the guest waits for another request and has not answered this one")
@@ -270,11 +286,6 @@ class GuestCalls:
                     self._answer(run)
                 elif left.kind not in (ExitKind.CONSOLE, ExitKind.SIGNAL):
                     raise self._failure(left, run)
-        except HyperlightError as error:
-            error.stdout, error.stderr = (
-                run.console.text(stream).decode(errors="replace") for stream in (STDOUT, STDERR)
-            )
-            raise
         finally:
             self._run = None
 

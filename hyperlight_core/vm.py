@@ -323,6 +323,7 @@ class Vm:
             cpu_ns: CPU time this call may use.
 
         Raises:
+            StateError: nothing is loaded yet.
             HypervisorError: KVM fails.
         """
         limits, result = self._limits, self._exit
@@ -330,7 +331,10 @@ class Vm:
         code = lib.hl_vm_run(self._handle, limits, result)
         if code or result.kind == lib.HL_EXIT_VIOLATION:
             self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
-            _check(code)
+        if code == -errno.ENOEXEC:
+            raise StateError(self._fault)
+        if code:
+            raise HypervisorError(-code, self._fault)
         kind, value, _, console_used, _, _, cpu_ns = _EXIT.unpack(self._exit_bytes)
         return Exit(kind, value, console_used, cpu_ns)
 
@@ -360,8 +364,7 @@ class Vm:
         Raises:
             ConfigurationError: the range is not in RAM.
         """
-        if not 0 <= size <= self.config.memory:
-            raise ConfigurationError(f"{size} bytes are more than the guest's memory")
+        self._check_range(address, size)
         place = ffi.new("uint8_t[]", size)
         _check(lib.hl_vm_read(self._handle, address, place, size))
         return bytes(ffi.buffer(place, size))
@@ -372,7 +375,13 @@ class Vm:
         Raises:
             ConfigurationError: the range is not in RAM.
         """
+        self._check_range(address, len(data))
         _check(lib.hl_vm_write(self._handle, address, data, len(data)))
+
+    def _check_range(self, address: int, size: int) -> None:
+        """Before cffi sees numbers that C has no type for, and memory is taken for them."""
+        if not (0 <= address < 2**64 and 0 <= size <= self.config.memory):
+            raise ConfigurationError(f"{size} bytes at {address:#x} are not in the guest's memory")
 
     def registers(self) -> Registers:
         """The registers of the guest, which is not running."""
@@ -415,7 +424,9 @@ class Vm:
     def close(self) -> None:
         """Free everything. Nobody may be using the VM; a second call does nothing."""
         with self._killing:
-            self._vm = self._buffers = None
+            buffers, self._vm, self._buffers = self._buffers, None, None
+        for view in buffers or ():
+            view.release()
         self._close()
 
     def __enter__(self) -> Self:
