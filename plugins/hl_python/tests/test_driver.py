@@ -125,6 +125,11 @@ def test_a_call_takes_and_gives_json(driver: Any) -> None:
     assert driver.call("f", 1, b=2) == {"result": {"value": value}}
 
 
+def test_a_call_may_leave_out_all_arguments(driver: Any) -> None:
+    driver.run("def f(*args, **kwargs): return [args, kwargs]")
+    assert driver.request("call", function="f") == {"result": {"value": [[], {}]}}
+
+
 def test_what_a_call_prints_is_flushed(driver: Any) -> None:
     driver.run("def f(): print('called')")
     driver.call("f")

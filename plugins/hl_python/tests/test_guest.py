@@ -1,6 +1,7 @@
 """The python guest in a real micro-VM."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -333,3 +334,10 @@ def test_the_same_options_give_the_same_key(image: GuestImage) -> None:
     assert find_guest("python") == image
     assert find_guest("python", {"preload": ["colorsys"]}).key != image.key
     assert find_guest("python", {"packages": ["hypothesis"]}).key != image.key
+
+
+def test_the_readme_example_runs() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("6\n  0\n42\n", "")

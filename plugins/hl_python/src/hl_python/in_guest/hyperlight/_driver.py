@@ -110,7 +110,7 @@ class Server:
             message = f"the guest has no function {name!r}: an earlier run must define it"
             return _error(identifier, _FAILED, message, {"type": "NameError", "traceback": ""})
         try:
-            value = function(*params["args"], **params["kwargs"])
+            value = function(*params.get("args", ()), **params.get("kwargs", {}))
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller
             return _failure(identifier, error)
         try:
