@@ -64,9 +64,15 @@ def _link(host: Host, name: str, target: str) -> str:
     return f"/data/{name}"
 
 
-def refused(error: OSError) -> bool:
-    """Whether an operation was refused as an escape, or because what is outside is not there."""
-    return isinstance(error, EscapeError) or error.strerror == "kind 2"
+def is_escape(act: Callable[[], object]) -> bool:
+    """Whether an operation is refused as an escape: Python has a class for it, C a kind."""
+    try:
+        act()
+    except EscapeError:
+        return True
+    except OSError as error:
+        return error.strerror == "kind 2"
+    return False
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
@@ -76,9 +82,7 @@ def test_every_way_out_is_closed_to_every_operation(
 ) -> None:
     os.chmod(host.outside / "secret", 0o600)
     path = way(host)
-    with pytest.raises(OSError) as caught:
-        act(fs, path)
-    assert refused(caught.value), caught.value
+    assert is_escape(lambda: act(fs, path))
     assert host.outside_is_untouched()
     assert sorted(os.listdir(host.inside))[:2] == ["directory", "file"]
     assert "stolen" not in os.listdir(host.inside)
@@ -86,10 +90,9 @@ def test_every_way_out_is_closed_to_every_operation(
 
 def test_a_dangling_symlink_that_points_out_creates_nothing(fs: Files, host: Host) -> None:
     for name, target in {"near": "../outside/new", "far": str(host.outside / "new")}.items():
-        path = _link(host, name, target)
-        with pytest.raises(OSError) as caught:
-            fs.open(path, WRITE | CREATE)
-        assert refused(caught.value)
+        _link(host, name, target)
+    assert is_escape(lambda: fs.open("/data/near", WRITE | CREATE))
+    assert is_escape(lambda: fs.open("/data/far", WRITE | CREATE))
     assert host.outside_is_untouched()
 
 

@@ -11,20 +11,42 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
-/// A private directory, removed when dropped.
-fn private_directory(within: Option<&Path>) -> Result<TempDir> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("hl_fs-").permissions(std::fs::Permissions::from_mode(0o700));
-    Ok(match within {
-        Some(directory) => builder.tempdir_in(directory)?,
-        None => builder.tempdir()?,
-    })
+/// A directory for this process alone, removed with all that is in it when dropped.
+struct Private(TempDir);
+
+impl Private {
+    fn new(within: Option<&Path>) -> Result<Private> {
+        use std::os::unix::fs::PermissionsExt;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("hl_fs-").permissions(std::fs::Permissions::from_mode(0o700));
+        Ok(Private(match within {
+            Some(directory) => builder.tempdir_in(directory)?,
+            None => builder.tempdir()?,
+        }))
+    }
+
+    fn open(&self) -> Result<Dir> {
+        Ok(Dir::open_ambient_dir(self.0.path(), cap_std::ambient_authority())?)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // TempDir alone would stop at a directory to which a guest has denied all access. What is
+        // left after an error here, it tries to remove.
+        let _ = self.open().and_then(|dir| empty(&dir));
+    }
+}
+
+/// Removes all that is in a private directory.
+fn empty(dir: &Dir) -> Result<()> {
+    dir.set_permissions(".", Permissions::from_mode(0o700))?;
+    tree::empty(dir)
 }
 
 /// The private directory of an ephemeral mount.
 pub struct Ephemeral {
-    directory: TempDir,
+    directory: Private,
     within: Option<PathBuf>,
     /// Whether the content may differ from `tree`.
     changed: AtomicBool,
@@ -34,14 +56,14 @@ pub struct Ephemeral {
 
 /// A copy of what an ephemeral mount held; it never changes.
 struct Tree {
-    directory: TempDir,
+    directory: Private,
     names: HashMap<u64, PathBuf>,
 }
 
 impl Ephemeral {
     pub fn new(within: Option<&Path>) -> Result<Ephemeral> {
         Ok(Ephemeral {
-            directory: private_directory(within)?,
+            directory: Private::new(within)?,
             within: within.map(Path::to_path_buf),
             changed: AtomicBool::new(false),
             tree: Mutex::new(None),
@@ -49,7 +71,7 @@ impl Ephemeral {
     }
 
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        self.directory.0.path()
     }
 
     /// Notes that the content changes.
@@ -73,10 +95,9 @@ impl Ephemeral {
             return Ok(false);
         }
         self.touch();
-        root.set_permissions(".", Permissions::from_mode(0o700))?;
-        tree::empty(root)?;
+        empty(root)?;
         if let Some(wanted) = wanted {
-            let from = open_tree(wanted)?;
+            let from = wanted.directory.open()?;
             tree::Copy::default().run(&from, root, root, Path::new(""))?;
         }
         *tree = wanted.cloned();
@@ -85,17 +106,13 @@ impl Ephemeral {
     }
 }
 
-fn open_tree(tree: &Tree) -> Result<Dir> {
-    Ok(Dir::open_ambient_dir(tree.directory.path(), cap_std::ambient_authority())?)
-}
-
 /// A copy of what is in `root`, or None if that is nothing.
 fn copy(root: &Dir, within: Option<&Path>) -> Result<Option<Arc<Tree>>> {
     if root.entries()?.next().is_none() {
         return Ok(None);
     }
-    let mut tree = Tree { directory: private_directory(within)?, names: HashMap::new() };
-    let target = open_tree(&tree)?;
+    let mut tree = Tree { directory: Private::new(within)?, names: HashMap::new() };
+    let target = tree.directory.open()?;
     let mut copy = tree::Copy::default();
     copy.run(root, &target, &target, Path::new(""))?;
     tree.names = copy.names;
