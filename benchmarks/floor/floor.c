@@ -29,14 +29,20 @@ static _Noreturn void fail(const char *what) {
 static hl_vm *start(const char *path) {
     static char elf[1 << 20];
     FILE *file = fopen(path, "rb");
-    if (!file) fail(path);
+    if (!file)
+        fail(path);
     size_t size = fread(elf, 1, sizeof elf, file);
     fclose(file);
-    struct hl_config config = {.memory = 16 << 20, .in_size = 4096, .out_size = 4096, .console_size = 4096,
+    struct hl_config config = {.memory = 16 << 20,
+                               .in_size = 4096,
+                               .out_size = 4096,
+                               .console_size = 4096,
                                .image_fd = -1};
     hl_vm *vm;
-    if (hl_vm_create(&config, &vm)) fail("hl_vm_create");
-    if (hl_vm_load(vm, elf, size)) fail("hl_vm_load");
+    if (hl_vm_create(&config, &vm))
+        fail("hl_vm_create");
+    if (hl_vm_load(vm, elf, size))
+        fail("hl_vm_load");
     return vm;
 }
 
@@ -45,7 +51,8 @@ static int64_t exit_ns(hl_vm *vm) {
     static int64_t samples[COUNT];
     for (int i = 0; i < COUNT; i++) {
         int64_t before = monotonic_ns();
-        if (ioctl(vm->vcpu_fd, KVM_RUN, 0)) fail("KVM_RUN");
+        if (ioctl(vm->vcpu_fd, KVM_RUN, 0))
+            fail("KVM_RUN");
         samples[i] = monotonic_ns() - before;
     }
     vm->exit_unfinished = true;
@@ -55,7 +62,8 @@ static int64_t exit_ns(hl_vm *vm) {
 static int64_t copy_ns(size_t bytes, int rounds) {
     int64_t *samples = calloc((size_t)rounds, sizeof *samples);
     char *from = malloc(bytes), *to = malloc(bytes);
-    if (!samples || !from || !to) fail("malloc");
+    if (!samples || !from || !to)
+        fail("malloc");
     memset(from, 1, bytes);
     memset(to, 2, bytes);
     for (int i = 0; i < rounds; i++) {
@@ -76,10 +84,12 @@ int main(int count, char **arguments) {
     hl_vm *vm = start(arguments[1]);
     struct hl_exit result;
     const struct hl_limits none = {INT64_MAX, INT64_MAX};
-    if (hl_vm_run(vm, &none, &result)) fail("hl_vm_run");
+    if (hl_vm_run(vm, &none, &result))
+        fail("hl_vm_run");
     enum { SMALL = 64 };
-    printf("{\"exit_ns\": %lld, \"page_copy_ns\": %lld, \"memcpy_64mib_ns\": %lld}\n", (long long)exit_ns(vm),
-           (long long)copy_ns(SMALL * HL_PAGE_SIZE, 2000) / SMALL, (long long)copy_ns(64 << 20, 9));
+    printf("{\"exit_ns\": %lld, \"page_copy_ns\": %lld, \"memcpy_64mib_ns\": %lld}\n",
+           (long long)exit_ns(vm), (long long)copy_ns(SMALL * HL_PAGE_SIZE, 2000) / SMALL,
+           (long long)copy_ns(64 << 20, 9));
     hl_vm_close(vm);
     return 0;
 }

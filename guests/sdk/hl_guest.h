@@ -46,16 +46,19 @@ extern const struct hl_method hl_methods[];
 static inline const struct hl_boot_info *hl_boot_info(void) {
     return (const struct hl_boot_info *)HL_BOOT_INFO_ADDRESS;
 }
-static inline struct hl_control *hl_control(void) { return (struct hl_control *)HL_CONTROL_ADDRESS; }
+static inline struct hl_control *hl_control(void) {
+    return (struct hl_control *)HL_CONTROL_ADDRESS;
+}
 
 /* Leaves the VM through a port; the host may have changed any memory when it returns. */
-#define hl_out(port, value) \
+#define hl_out(port, value)                                                                        \
     __asm__ volatile("out %%eax, %1" : : "a"((uint32_t)(value)), "N"(port) : "memory")
 
 /* Parameters by name; 1 and the value, or 0 if it is missing or of another type. */
 int hl_param_int(const struct hl_request *request, const char *name, int64_t *value);
 /* The bytes are not NUL-terminated. */
-int hl_param_text(const struct hl_request *request, const char *name, char *to, size_t room, size_t *size);
+int hl_param_text(const struct hl_request *request, const char *name, char *to, size_t room,
+                  size_t *size);
 
 /* Answers with an error instead of the result. */
 void hl_reply_error(struct hl_request *request, int code, const char *message);

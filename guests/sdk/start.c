@@ -28,15 +28,18 @@ void *memset(void *to, int byte, size_t size) {
 }
 
 void *memmove(void *to, const void *from, size_t size) {
-    if ((uintptr_t)to - (uintptr_t)from >= size) return memcpy(to, from, size);
-    for (size_t i = size; i-- > 0;) ((uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
+    if ((uintptr_t)to - (uintptr_t)from >= size)
+        return memcpy(to, from, size);
+    for (size_t i = size; i-- > 0;)
+        ((uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
     return to;
 }
 
 int memcmp(const void *a, const void *b, size_t size) {
     const uint8_t *left = a, *right = b;
     for (size_t i = 0; i < size; i++)
-        if (left[i] != right[i]) return left[i] - right[i];
+        if (left[i] != right[i])
+            return left[i] - right[i];
     return 0;
 }
 
@@ -67,31 +70,37 @@ void hl_write(uint32_t stream, const void *text, size_t size) {
         hl_control()->console_used += (uint32_t)sizeof record + record.size;
         at += record.size, size -= record.size;
     }
-    if (info->flags & HL_BOOT_STREAM_CONSOLE) hl_out(HL_PORT_CONSOLE, 0);
+    if (info->flags & HL_BOOT_STREAM_CONSOLE)
+        hl_out(HL_PORT_CONSOLE, 0);
 }
 
 void hl_print(const char *text) { hl_write(HL_CONSOLE_STDOUT, text, strlen(text)); }
 
 _Noreturn void hl_exit(int status) {
-    for (;;) hl_out(HL_PORT_EXIT, status);
+    for (;;)
+        hl_out(HL_PORT_EXIT, status);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------------- */
-static char *out_json(void) { return (char *)hl_boot_info()->out_address + sizeof(struct hl_frame); }
+static char *out_json(void) {
+    return (char *)hl_boot_info()->out_address + sizeof(struct hl_frame);
+}
 static size_t out_room(void) { return hl_boot_info()->out_size - sizeof(struct hl_frame); }
 
 /* Completes the frame whose JSON is already in the out buffer; 0 if it does not fit. */
 static int finish_frame(size_t json_size, const void *attachment, uint32_t attachment_size) {
-    if (!json_size || attachment_size > out_room() - json_size) return 0;
-    struct hl_frame frame = {HL_ABI_VERSION, (uint32_t)json_size, (uint32_t)(sizeof frame + json_size),
-                             attachment_size};
+    if (!json_size || attachment_size > out_room() - json_size)
+        return 0;
+    struct hl_frame frame = {HL_ABI_VERSION, (uint32_t)json_size,
+                             (uint32_t)(sizeof frame + json_size), attachment_size};
     memcpy((void *)hl_boot_info()->out_address, &frame, sizeof frame);
     memcpy(out_json() + json_size, attachment, attachment_size);
     return 1;
 }
 
 /* The frame in the in buffer, its JSON parsed. The host is trusted, but may have put nothing there. */
-static int read_frame(struct hl_json_value *root, const uint8_t **attachment, uint32_t *attachment_size) {
+static int read_frame(struct hl_json_value *root, const uint8_t **attachment,
+                      uint32_t *attachment_size) {
     const uint8_t *buffer = (const uint8_t *)hl_boot_info()->in_address;
     struct hl_frame frame;
     memcpy(&frame, buffer, sizeof frame);
@@ -116,10 +125,13 @@ int hl_call(const char *method, const char *params, size_t params_size, const vo
     hl_json_raw(&writer, params, params_size);
     hl_json_close(&writer, '}');
     *answer = (struct hl_answer){{"null", 4}, NULL, 0};
-    if (!finish_frame(hl_json_finish(&writer), attachment, attachment_size)) return 0;
+    if (!finish_frame(hl_json_finish(&writer), attachment, attachment_size))
+        return 0;
     hl_out(HL_PORT_CALL, 0);
-    if (!read_frame(&root, &answer->attachment, &answer->attachment_size)) return 0;
-    if (hl_json_member(root, "result", &answer->value)) return 1;
+    if (!read_frame(&root, &answer->attachment, &answer->attachment_size))
+        return 0;
+    if (hl_json_member(root, "result", &answer->value))
+        return 1;
     hl_json_member(root, "error", &answer->value);
     return 0;
 }
@@ -132,9 +144,11 @@ int hl_param_int(const struct hl_request *request, const char *name, int64_t *va
     return hl_json_member(request->params, name, &found) && hl_json_get_int(found, value);
 }
 
-int hl_param_text(const struct hl_request *request, const char *name, char *to, size_t room, size_t *size) {
+int hl_param_text(const struct hl_request *request, const char *name, char *to, size_t room,
+                  size_t *size) {
     struct hl_json_value found;
-    return hl_json_member(request->params, name, &found) && hl_json_get_string(found, to, room, size);
+    return hl_json_member(request->params, name, &found) &&
+           hl_json_get_string(found, to, room, size);
 }
 
 static void start_result(struct hl_request *request) {
@@ -171,8 +185,10 @@ static size_t write_reply(const struct hl_request *request, struct hl_json_value
     hl_json_key(&writer, "id");
     hl_json_raw(&writer, id.text, id.size);
     hl_json_key(&writer, request->failed ? "error" : "result");
-    if (size) hl_json_raw(&writer, result_text, size);
-    else hl_json_null(&writer);
+    if (size)
+        hl_json_raw(&writer, result_text, size);
+    else
+        hl_json_null(&writer);
     hl_json_close(&writer, '}');
     return hl_json_finish(&writer);
 }
@@ -182,16 +198,19 @@ static void answer(void) {
     static char request_text[65536];
     struct hl_request request = {0};
     struct hl_json_value root, id = {"null", 4}, method = {0};
-    if (!read_frame(&root, &request.attachment, &request.attachment_size) || root.size > sizeof request_text)
+    if (!read_frame(&root, &request.attachment, &request.attachment_size) ||
+        root.size > sizeof request_text)
         return;
     memcpy(request_text, root.text, root.size);
-    if (!hl_json_parse(request_text, root.size, &root)) return;
+    if (!hl_json_parse(request_text, root.size, &root))
+        return;
     hl_json_member(root, "id", &id);
     hl_json_member(root, "method", &method);
     hl_json_member(root, "params", &request.params);
     start_result(&request);
     serve(&request, method);
-    if (!finish_frame(write_reply(&request, id), request.reply_attachment, request.reply_attachment_size)) {
+    if (!finish_frame(write_reply(&request, id), request.reply_attachment,
+                      request.reply_attachment_size)) {
         request.reply_attachment_size = 0;
         hl_reply_error(&request, HL_ERROR_INTERNAL, "the result does not fit");
         finish_frame(write_reply(&request, id), NULL, 0);

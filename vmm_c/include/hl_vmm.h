@@ -24,20 +24,20 @@ struct hl_config {
     uint32_t out_size;     /* the same from the guest */
     uint32_t console_size; /* bytes of the console buffer, a multiple of 4 KiB */
     uint32_t flags;        /* HL_BOOT_*, handed on to the guest */
-    int image_fd;          /* a regular file mapped read-only at HL_IMAGE_ADDRESS, or -1; stays the caller's */
+    int image_fd; /* a regular file mapped read-only at HL_IMAGE_ADDRESS, or -1; stays the caller's */
 };
 
 enum hl_exit_kind {
-    HL_EXIT_CALL = 1,  /* a request frame is in the out buffer */
-    HL_EXIT_PARK,      /* the guest is idle; a reply frame may be in the out buffer */
-    HL_EXIT_CONSOLE,   /* the console buffer wants to be read */
-    HL_EXIT_ENDED,     /* the guest has ended; `value` is its status */
-    HL_EXIT_FAULT,     /* a CPU exception nobody handled; `vector`, `error_code`, `address` */
+    HL_EXIT_CALL = 1, /* a request frame is in the out buffer */
+    HL_EXIT_PARK,     /* the guest is idle; a reply frame may be in the out buffer */
+    HL_EXIT_CONSOLE,  /* the console buffer wants to be read */
+    HL_EXIT_ENDED,    /* the guest has ended; `value` is its status */
+    HL_EXIT_FAULT,    /* a CPU exception nobody handled; `vector`, `error_code`, `address` */
     HL_EXIT_VIOLATION, /* the guest left in a way it must not; `value` says how, hl_error_text() in words */
-    HL_EXIT_TIMEOUT,   /* the deadline passed */
-    HL_EXIT_CPU_TIME,  /* the CPU-time budget is used up */
-    HL_EXIT_KILLED,    /* hl_vm_kill was called */
-    HL_EXIT_SIGNAL     /* the thread got a signal of the process's own: handle it, then run again */
+    HL_EXIT_TIMEOUT,  /* the deadline passed */
+    HL_EXIT_CPU_TIME, /* the CPU-time budget is used up */
+    HL_EXIT_KILLED,   /* hl_vm_kill was called */
+    HL_EXIT_SIGNAL    /* the thread got a signal of the process's own: handle it, then run again */
 };
 
 struct hl_exit {
@@ -63,11 +63,11 @@ struct hl_registers {
 };
 
 struct hl_counters {
-    uint64_t exits;          /* returns from KVM_RUN */
-    uint64_t ioctls;         /* all other ioctls on the vCPU and the VM */
-    uint64_t resets;         /* restores done by copying dirtied pages */
-    uint64_t pages_copied;   /* by those */
-    uint64_t restores;       /* restores done by mapping anew */
+    uint64_t exits;        /* returns from KVM_RUN */
+    uint64_t ioctls;       /* all other ioctls on the vCPU and the VM */
+    uint64_t resets;       /* restores done by copying dirtied pages */
+    uint64_t pages_copied; /* by those */
+    uint64_t restores;     /* restores done by mapping anew */
 };
 
 /* The sentence for the last failure in this thread; never NULL; valid until the thread's next call. */
@@ -131,8 +131,8 @@ int hl_snapshot_save(hl_snapshot *snapshot, int memory_fd, void *cpu, size_t *cp
 /* Makes a snapshot over the file, which is mapped, not read, and must neither change nor shrink while
  * the snapshot lives. The descriptor stays the caller's. -EINVAL and the reason if anything of it is
  * not what hl_snapshot_save writes for the same config. */
-int hl_snapshot_load(const struct hl_config *config, int memory_fd, const void *cpu, size_t cpu_size,
-                     hl_snapshot **snapshot);
+int hl_snapshot_load(const struct hl_config *config, int memory_fd, const void *cpu,
+                     size_t cpu_size, hl_snapshot **snapshot);
 
 /* cdef end */
 #endif

@@ -12,21 +12,24 @@
 #define RFLAGS_TRAP 0x100
 
 #define CR0_VALUE 0x80050033 /* PE MP ET NE WP AM PG */
-#define CR4_VALUE 0x50620    /* PAE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE; no SMEP: entry code is user code */
-#define EFER_VALUE 0xd01     /* SCE LME LMA NXE */
+#define CR4_VALUE                                                                                  \
+    0x50620 /* PAE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE; no SMEP: entry code is user code */
+#define EFER_VALUE 0xd01 /* SCE LME LMA NXE */
 /* x87, SSE, AVX and AVX-512; not PKRU and not AMX, which a guest in ring 3 has no use for. */
 #define XCR0_MAXIMUM 0xe7
 
 int vcpu_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name) {
     vm->counters.ioctls++;
-    if (ioctl(vm->vcpu_fd, request, argument) >= 0) return 0;
+    if (ioctl(vm->vcpu_fd, request, argument) >= 0)
+        return 0;
     return hl_fail(-errno, "%s: %s", name, strerror(errno));
 }
 
 int vm_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name) {
     vm->counters.ioctls++;
     int result = ioctl(vm->vm_fd, request, argument);
-    if (result >= 0) return result;
+    if (result >= 0)
+        return result;
     return hl_fail(-errno, "%s: %s", name, strerror(errno));
 }
 #define VCPU(vm, request, argument) vcpu_ioctl(vm, request, argument, #request)
@@ -61,14 +64,17 @@ static const struct cpuid_rule cpuid_rules[] = {
 static bool cpuid_filter(struct kvm_cpuid_entry2 *entry) {
     for (size_t i = 0; i < sizeof cpuid_rules / sizeof *cpuid_rules; i++) {
         const struct cpuid_rule *rule = &cpuid_rules[i];
-        if (rule->leaf != entry->function) continue;
+        if (rule->leaf != entry->function)
+            continue;
         entry->eax &= rule->eax;
         entry->ebx &= rule->ebx;
         entry->ecx &= rule->ecx;
         entry->edx &= rule->edx;
-        if (entry->function == 0xd && entry->index == 0) entry->eax &= XCR0_MAXIMUM, entry->edx = 0;
+        if (entry->function == 0xd && entry->index == 0)
+            entry->eax &= XCR0_MAXIMUM, entry->edx = 0;
         /* No XSAVES: its state components are the kernel's. */
-        if (entry->function == 0xd && entry->index == 1) entry->eax &= 0x7, entry->ecx = entry->edx = 0;
+        if (entry->function == 0xd && entry->index == 1)
+            entry->eax &= 0x7, entry->ecx = entry->edx = 0;
         return entry->function != 0xd || entry->index < 2 || XCR0_MAXIMUM >> entry->index & 1;
     }
     return false;
@@ -77,7 +83,8 @@ static bool cpuid_filter(struct kvm_cpuid_entry2 *entry) {
 static int cpuid_init(hl_vm *vm, int kvm_fd, __u64 *xcr0) {
     enum { ROOM = 256 };
     struct kvm_cpuid2 *cpuid = calloc(1, sizeof *cpuid + ROOM * sizeof *cpuid->entries);
-    if (!cpuid) return hl_fail(-ENOMEM, "no memory for the CPUID table");
+    if (!cpuid)
+        return hl_fail(-ENOMEM, "no memory for the CPUID table");
     cpuid->nent = ROOM;
     int result = 0;
     if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
@@ -86,30 +93,45 @@ static int cpuid_init(hl_vm *vm, int kvm_fd, __u64 *xcr0) {
     *xcr0 = 1;
     for (uint32_t i = 0; !result && i < cpuid->nent; i++) {
         struct kvm_cpuid_entry2 entry = cpuid->entries[i];
-        if (!cpuid_filter(&entry)) continue;
-        if (entry.function == 0xd && entry.index == 0) *xcr0 = entry.eax;
+        if (!cpuid_filter(&entry))
+            continue;
+        if (entry.function == 0xd && entry.index == 0)
+            *xcr0 = entry.eax;
         cpuid->entries[kept++] = entry;
     }
     cpuid->nent = kept;
-    if (!result) result = VCPU(vm, KVM_SET_CPUID2, cpuid);
+    if (!result)
+        result = VCPU(vm, KVM_SET_CPUID2, cpuid);
     free(cpuid);
     return result;
 }
 
 /* ---- system registers -------------------------------------------------------------------------------- */
 static struct kvm_segment segment(uint16_t selector, uint8_t type, bool code) {
-    return (struct kvm_segment){.limit = 0xffffffff, .selector = selector, .type = type, .present = 1,
-                                .dpl = 3, .db = !code, .s = 1, .l = code, .g = 1};
+    return (struct kvm_segment){.limit = 0xffffffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .dpl = 3,
+                                .db = !code,
+                                .s = 1,
+                                .l = code,
+                                .g = 1};
 }
 
 static int system_registers_init(hl_vm *vm) {
     struct kvm_sregs *sregs = &vm->system_registers;
     int result = VCPU(vm, KVM_GET_SREGS, sregs);
-    if (result) return result;
+    if (result)
+        return result;
     sregs->cs = segment(HL_SELECTOR_USER_CODE, 11, true);
-    sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = segment(HL_SELECTOR_USER_DATA, 3, false);
-    sregs->tr = (struct kvm_segment){.base = HL_SYSTEM_TSS, .limit = HL_TSS_SIZE - 1, .selector = 0x40,
-                                     .type = 11, .present = 1};
+    sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss =
+        segment(HL_SELECTOR_USER_DATA, 3, false);
+    sregs->tr = (struct kvm_segment){.base = HL_SYSTEM_TSS,
+                                     .limit = HL_TSS_SIZE - 1,
+                                     .selector = 0x40,
+                                     .type = 11,
+                                     .present = 1};
     sregs->gdt.base = HL_SYSTEM_GDT;
     sregs->gdt.limit = HL_GDT_SIZE - 1;
     sregs->idt.base = HL_SYSTEM_IDT;
@@ -126,23 +148,26 @@ static int msrs_init(hl_vm *vm) {
     struct {
         struct kvm_msrs header;
         struct kvm_msr_entry entries[3];
-    } msrs = {.header.nmsrs = 3,
-              .entries = {{.index = MSR_STAR, .data = UINT64_C(0x23) << 48 | UINT64_C(0x10) << 32},
-                          {.index = MSR_LSTAR, .data = HL_SYSTEM_CODE},
-                          /* Single-stepping must not trap in ring 0, where no exception is survived. */
-                          {.index = MSR_SFMASK, .data = RFLAGS_TRAP}}};
+    } msrs = {
+        .header.nmsrs = 3,
+        .entries = {{.index = MSR_STAR, .data = UINT64_C(0x23) << 48 | UINT64_C(0x10) << 32},
+                    {.index = MSR_LSTAR, .data = HL_SYSTEM_CODE},
+                    /* Single-stepping must not trap in ring 0, where no exception is survived. */
+                    {.index = MSR_SFMASK, .data = RFLAGS_TRAP}}};
     return VCPU(vm, KVM_SET_MSRS, &msrs);
 }
 
 /* The guest's time-stamp counter shall be the host's, so that the clock page needs no ioctl. */
 static int tsc_init(hl_vm *vm) {
     uint64_t offset = 0;
-    struct kvm_device_attr attribute = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
-                                        .addr = (uint64_t)&offset};
+    struct kvm_device_attr attribute = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uint64_t)&offset};
     int result = VCPU(vm, KVM_SET_DEVICE_ATTR, &attribute);
-    if (result) return result;
+    if (result)
+        return result;
     int khz = ioctl(vm->vcpu_fd, KVM_GET_TSC_KHZ);
-    if (khz <= 0) return hl_fail(-EIO, "KVM_GET_TSC_KHZ gives %d", khz);
+    if (khz <= 0)
+        return hl_fail(-EIO, "KVM_GET_TSC_KHZ gives %d", khz);
     vm->tsc_multiplier = (UINT64_C(1000000) << 32) / (uint64_t)khz;
     return 0;
 }
@@ -150,10 +175,14 @@ static int tsc_init(hl_vm *vm) {
 int cpu_init(hl_vm *vm, int kvm_fd) {
     struct kvm_xcrs xcrs = {.nr_xcrs = 1};
     int result = cpuid_init(vm, kvm_fd, &xcrs.xcrs[0].value);
-    if (!result) result = system_registers_init(vm);
-    if (!result) result = msrs_init(vm);
-    if (!result) result = VCPU(vm, KVM_SET_XCRS, &xcrs);
-    if (!result) result = tsc_init(vm);
+    if (!result)
+        result = system_registers_init(vm);
+    if (!result)
+        result = msrs_init(vm);
+    if (!result)
+        result = VCPU(vm, KVM_SET_XCRS, &xcrs);
+    if (!result)
+        result = tsc_init(vm);
     return result;
 }
 
@@ -180,11 +209,14 @@ int cpu_finish_exit(hl_vm *vm) {
         vm->counters.ioctls++;
         result = ioctl(vm->vcpu_fd, KVM_RUN, 0) ? errno : 0;
         vm->exit_unfinished = result != EINTR;
-        if (result && result != EINTR) break;
+        if (result && result != EINTR)
+            break;
     }
     vm_set_immediate_exit(vm, false);
-    if (!vm->exit_unfinished) return 0;
-    return hl_fail(-EIO, "KVM did not finish the last exit: %s", result ? strerror(result) : "it ran on");
+    if (!vm->exit_unfinished)
+        return 0;
+    return hl_fail(-EIO, "KVM did not finish the last exit: %s",
+                   result ? strerror(result) : "it ran on");
 }
 
 /* Only the flags a program may set itself, Intel SDM vol. 1, 3.4.3; KVM on page tables hides the others. */
@@ -194,39 +226,49 @@ int hl_vm_get_registers(hl_vm *vm, struct hl_registers *to) {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
     int result = cpu_finish_exit(vm);
-    if (!result) result = VCPU(vm, KVM_GET_REGS, &regs);
-    if (!result) result = VCPU(vm, KVM_GET_SREGS, &sregs);
-    if (result) return result;
+    if (!result)
+        result = VCPU(vm, KVM_GET_REGS, &regs);
+    if (!result)
+        result = VCPU(vm, KVM_GET_SREGS, &sregs);
+    if (result)
+        return result;
     *to = (struct hl_registers){
-        regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rsp, regs.rbp,
-        regs.r8,  regs.r9,  regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-        regs.rip, program_flags(regs.rflags), sregs.fs.base, sregs.gs.base};
+        regs.rax,      regs.rbx,     regs.rcx, regs.rdx, regs.rsi, regs.rdi,
+        regs.rsp,      regs.rbp,     regs.r8,  regs.r9,  regs.r10, regs.r11,
+        regs.r12,      regs.r13,     regs.r14, regs.r15, regs.rip, program_flags(regs.rflags),
+        sregs.fs.base, sregs.gs.base};
     return 0;
 }
 
 int hl_vm_set_registers(hl_vm *vm, const struct hl_registers *from) {
-    struct kvm_regs regs = {from->rax, from->rbx, from->rcx, from->rdx, from->rsi, from->rdi,
-                            from->rsp, from->rbp, from->r8,  from->r9,  from->r10, from->r11,
-                            from->r12, from->r13, from->r14, from->r15, from->rip, program_flags(from->rflags)};
+    struct kvm_regs regs = {
+        from->rax, from->rbx, from->rcx, from->rdx, from->rsi, from->rdi,
+        from->rsp, from->rbp, from->r8,  from->r9,  from->r10, from->r11,
+        from->r12, from->r13, from->r14, from->r15, from->rip, program_flags(from->rflags)};
     struct kvm_sregs sregs = vm->system_registers;
     sregs.fs.base = from->fs_base;
     sregs.gs.base = from->gs_base;
     int result = cpu_finish_exit(vm);
-    if (!result) result = VCPU(vm, KVM_SET_SREGS, &sregs);
-    if (!result) result = VCPU(vm, KVM_SET_REGS, &regs);
+    if (!result)
+        result = VCPU(vm, KVM_SET_SREGS, &sregs);
+    if (!result)
+        result = VCPU(vm, KVM_SET_REGS, &regs);
     return result;
 }
 
 int cpu_get(hl_vm *vm, struct cpu_state *state) {
     int result = hl_vm_get_registers(vm, &state->registers);
-    if (!result) result = VCPU(vm, KVM_GET_XSAVE, state->xsave);
+    if (!result)
+        result = VCPU(vm, KVM_GET_XSAVE, state->xsave);
     return result;
 }
 
 int cpu_set(hl_vm *vm, const struct cpu_state *state) {
     struct kvm_vcpu_events events = {0}; /* nothing pending, nothing masked */
     int result = hl_vm_set_registers(vm, &state->registers);
-    if (!result) result = VCPU(vm, KVM_SET_XSAVE, (void *)state->xsave);
-    if (!result) result = VCPU(vm, KVM_SET_VCPU_EVENTS, &events);
+    if (!result)
+        result = VCPU(vm, KVM_SET_XSAVE, (void *)state->xsave);
+    if (!result)
+        result = VCPU(vm, KVM_SET_VCPU_EVENTS, &events);
     return result;
 }

@@ -16,13 +16,15 @@ static int pages_of_pagemap(hl_vm *vm, struct page_set *set) {
     enum { CHUNK = 1024 };
     uint64_t entries[CHUNK];
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return hl_fail(-errno, "/proc/self/pagemap: %s", strerror(errno));
+    if (fd < 0)
+        return hl_fail(-errno, "/proc/self/pagemap: %s", strerror(errno));
     int result = 0;
     size_t first_entry = (uintptr_t)vm->ram / HL_PAGE_SIZE;
     for (size_t page = 0; page < set->pages && !result; page += CHUNK) {
         size_t count = set->pages - page < CHUNK ? set->pages - page : CHUNK;
         ssize_t wanted = (ssize_t)(count * sizeof *entries);
-        if (pread(fd, entries, (size_t)wanted, (off_t)((first_entry + page) * sizeof *entries)) != wanted)
+        if (pread(fd, entries, (size_t)wanted, (off_t)((first_entry + page) * sizeof *entries)) !=
+            wanted)
             result = hl_fail(-EIO, "/proc/self/pagemap is shorter than memory");
         for (size_t i = 0; i < count && !result; i++)
             if (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED) && !(entries[i] & PAGEMAP_FILE))
@@ -34,15 +36,17 @@ static int pages_of_pagemap(hl_vm *vm, struct page_set *set) {
 
 int dirty_pages(hl_vm *vm, struct page_set *set) {
     page_set_clear(set);
-    if (!vm->log_on) return pages_of_pagemap(vm, set);
+    if (!vm->log_on)
+        return pages_of_pagemap(vm, set);
     struct kvm_dirty_log log = {.slot = HL_SLOT_RAM, .dirty_bitmap = set->words};
     int result = vm_ioctl(vm, KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG");
-    if (!result) page_set_add(set, &vm->written);
+    if (!result)
+        page_set_add(set, &vm->written);
     return result;
 }
 
 int dirty_forget(hl_vm *vm, struct page_set *set) {
-    struct kvm_clear_dirty_log clear = {.slot = HL_SLOT_RAM, .num_pages = (uint32_t)set->pages,
-                                        .dirty_bitmap = set->words};
+    struct kvm_clear_dirty_log clear = {
+        .slot = HL_SLOT_RAM, .num_pages = (uint32_t)set->pages, .dirty_bitmap = set->words};
     return vm_ioctl(vm, KVM_CLEAR_DIRTY_LOG, &clear, "KVM_CLEAR_DIRTY_LOG");
 }

@@ -15,9 +15,12 @@
 /* The nearest snapshot that both descend from; they have the same root. */
 static const hl_snapshot *common_ancestor(const hl_snapshot *a, const hl_snapshot *b) {
     size_t depth_a = snapshot_depth(a), depth_b = snapshot_depth(b);
-    for (; depth_a > depth_b; depth_a--) a = a->parent;
-    for (; depth_b > depth_a; depth_b--) b = b->parent;
-    while (a != b) a = a->parent, b = b->parent;
+    for (; depth_a > depth_b; depth_a--)
+        a = a->parent;
+    for (; depth_b > depth_a; depth_b--)
+        b = b->parent;
+    while (a != b)
+        a = a->parent, b = b->parent;
     return a;
 }
 
@@ -29,7 +32,8 @@ static const uint8_t *page_of(const hl_snapshot *snapshot, size_t page) {
 
 static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct page_set *set) {
     size_t count = 0;
-    for (size_t page = page_set_next(set, 0); page < set->pages; page = page_set_next(set, page + 1), count++)
+    for (size_t page = page_set_next(set, 0); page < set->pages;
+         page = page_set_next(set, page + 1), count++)
         memcpy(vm->ram + page * HL_PAGE_SIZE, page_of(snapshot, page), HL_PAGE_SIZE);
     return count;
 }
@@ -37,10 +41,12 @@ static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct pa
 /* The same, but what is equal already is not copied; only that stays in the set. */
 static size_t copy_changed_pages(hl_vm *vm, const hl_snapshot *snapshot, struct page_set *set) {
     size_t count = 0;
-    for (size_t page = page_set_next(set, 0); page < set->pages; page = page_set_next(set, page + 1)) {
+    for (size_t page = page_set_next(set, 0); page < set->pages;
+         page = page_set_next(set, page + 1)) {
         uint8_t *place = vm->ram + page * HL_PAGE_SIZE;
         const uint8_t *bytes = page_of(snapshot, page);
-        if (!memcmp(place, bytes, HL_PAGE_SIZE)) continue;
+        if (!memcmp(place, bytes, HL_PAGE_SIZE))
+            continue;
         memcpy(place, bytes, HL_PAGE_SIZE);
         page_set_remove(set, page);
         count++;
@@ -51,14 +57,16 @@ static size_t copy_changed_pages(hl_vm *vm, const hl_snapshot *snapshot, struct 
 /* RAM and target share a root, and the log knows what the guest wrote: copy the difference. */
 static int reset(hl_vm *vm, hl_snapshot *target) {
     int result = dirty_pages(vm, &vm->scratch);
-    if (result) return result;
+    if (result)
+        return result;
     if (vm->base != target) {
         const hl_snapshot *meeting = common_ancestor(vm->base, target);
         snapshot_add_path(&vm->scratch, vm->base, meeting);
         snapshot_add_path(&vm->scratch, target, meeting);
     }
     bool audit = ++vm->counters.resets % AUDIT_EVERY == 0;
-    size_t copied = audit ? copy_changed_pages(vm, target, &vm->scratch) : copy_pages(vm, target, &vm->scratch);
+    size_t copied =
+        audit ? copy_changed_pages(vm, target, &vm->scratch) : copy_pages(vm, target, &vm->scratch);
     vm->counters.pages_copied += copied;
     return audit || copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
 }
@@ -66,9 +74,10 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
 /* Maps RAM over the root's file and lays the pages of its descendants on top. */
 static int map_anew(hl_vm *vm, hl_snapshot *target) {
     const hl_snapshot *root = snapshot_root(target);
-    void *place = mmap(vm->ram, vm->config.memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-                       root->memory_fd, 0);
-    if (place == MAP_FAILED) return hl_fail(-errno, "mapping the snapshot: %s", strerror(errno));
+    void *place = mmap(vm->ram, vm->config.memory, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, root->memory_fd, 0);
+    if (place == MAP_FAILED)
+        return hl_fail(-errno, "mapping the snapshot: %s", strerror(errno));
     page_set_clear(&vm->scratch);
     snapshot_add_path(&vm->scratch, target, root);
     copy_pages(vm, target, &vm->scratch);
@@ -79,12 +88,16 @@ static int map_anew(hl_vm *vm, hl_snapshot *target) {
 
 int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {
     int result = snapshot_check_config(target, &vm->config);
-    if (result) return result;
+    if (result)
+        return result;
     bool related = vm->base && snapshot_root(vm->base) == snapshot_root(target);
     result = related && vm->log_on ? reset(vm, target) : map_anew(vm, target);
-    if (!result) result = cpu_set(vm, &target->cpu);
-    if (!result) result = boot_info_new_epoch(vm);
-    if (result) return result;
+    if (!result)
+        result = cpu_set(vm, &target->cpu);
+    if (!result)
+        result = boot_info_new_epoch(vm);
+    if (result)
+        return result;
     snapshot_assign(&vm->base, target);
     page_set_clear(&vm->written);
     watchdog_forget_kicks(vm);

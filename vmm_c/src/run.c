@@ -13,7 +13,8 @@ static int finish(struct hl_exit *result, enum hl_exit_kind kind, uint32_t value
 }
 
 static int finish_kicked(struct hl_exit *result, unsigned kicks) {
-    if (kicks & KICK_KILL) return finish(result, HL_EXIT_KILLED, 0);
+    if (kicks & KICK_KILL)
+        return finish(result, HL_EXIT_KILLED, 0);
     return finish(result, kicks & KICK_DEADLINE ? HL_EXIT_TIMEOUT : HL_EXIT_CPU_TIME, 0);
 }
 
@@ -28,9 +29,12 @@ static int report_fault(hl_vm *vm, struct hl_exit *result) {
     struct kvm_sregs sregs;
     uint64_t frame[2] = {0};
     int error = vcpu_ioctl(vm, KVM_GET_REGS, &regs, "KVM_GET_REGS");
-    if (!error) error = vcpu_ioctl(vm, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
-    if (error) return error;
-    if (hl_vm_read(vm, regs.rsp, frame, sizeof frame)) frame[0] = 0xff;
+    if (!error)
+        error = vcpu_ioctl(vm, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
+    if (error)
+        return error;
+    if (hl_vm_read(vm, regs.rsp, frame, sizeof frame))
+        frame[0] = 0xff;
     result->vector = (uint32_t)frame[0];
     result->error_code = frame[1];
     result->address = sregs.cr2;
@@ -40,19 +44,24 @@ static int report_fault(hl_vm *vm, struct hl_exit *result) {
 static int answer_fault_address(hl_vm *vm) {
     struct kvm_sregs sregs;
     int error = vcpu_ioctl(vm, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
-    if (error) return error;
-    return hl_vm_write(vm, HL_CONTROL_ADDRESS + offsetof(struct hl_control, fault_address), &sregs.cr2,
-                       sizeof sregs.cr2);
+    if (error)
+        return error;
+    return hl_vm_write(vm, HL_CONTROL_ADDRESS + offsetof(struct hl_control, fault_address),
+                       &sregs.cr2, sizeof sregs.cr2);
 }
 
 /* The guest sleeps. 0 when it may go on, 1 when *result says what happened instead. */
 static int sleep_blocked(hl_vm *vm, int64_t deadline_ns, struct hl_exit *result) {
     int64_t until = __atomic_load_n(&control_of(vm)->park_deadline_ns, __ATOMIC_RELAXED);
-    if (until > deadline_ns) until = deadline_ns;
+    if (until > deadline_ns)
+        until = deadline_ns;
     int error = watchdog_wait(vm, until);
-    if (error == -EINTR) return finish(result, HL_EXIT_SIGNAL, 0), 1;
-    if (error) return error;
-    if (until == deadline_ns && monotonic_ns() >= deadline_ns) return finish(result, HL_EXIT_TIMEOUT, 0), 1;
+    if (error == -EINTR)
+        return finish(result, HL_EXIT_SIGNAL, 0), 1;
+    if (error)
+        return error;
+    if (until == deadline_ns && monotonic_ns() >= deadline_ns)
+        return finish(result, HL_EXIT_TIMEOUT, 0), 1;
     boot_info_set_clock(vm);
     return 0;
 }
@@ -62,7 +71,9 @@ static int on_port(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *re
     const struct kvm_run *run = vm->run;
     uint32_t value;
     if (run->io.direction != KVM_EXIT_IO_OUT || run->io.size != sizeof value || run->io.count != 1)
-        return violation(result, run->exit_reason, "the guest used a port in a way the ABI does not know"), 1;
+        return violation(result, run->exit_reason,
+                         "the guest used a port in a way the ABI does not know"),
+               1;
     memcpy(&value, (const uint8_t *)run + run->io.data_offset, sizeof value);
     switch (run->io.port) {
     case HL_PORT_CALL: return finish(result, HL_EXIT_CALL, value), 1;
@@ -74,8 +85,10 @@ static int on_port(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *re
     }
     case HL_PORT_FAULT_ADDRESS: return answer_fault_address(vm);
     case HL_PORT_PARK:
-        if (value == HL_PARK_IDLE) return finish(result, HL_EXIT_PARK, value), 1;
-        if (value == HL_PARK_BLOCKED) return sleep_blocked(vm, limits->deadline_ns, result);
+        if (value == HL_PARK_IDLE)
+            return finish(result, HL_EXIT_PARK, value), 1;
+        if (value == HL_PARK_BLOCKED)
+            return sleep_blocked(vm, limits->deadline_ns, result);
     }
     return violation(result, run->exit_reason, "the guest used a port that is not its"), 1;
 }
@@ -84,28 +97,35 @@ static int on_exit(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *re
     switch (vm->run->exit_reason) {
     case KVM_EXIT_IO: return on_port(vm, limits, result);
     case KVM_EXIT_INTR: return finish(result, HL_EXIT_SIGNAL, 0), 1;
-    case KVM_EXIT_SHUTDOWN: return violation(result, KVM_EXIT_SHUTDOWN, "the guest's CPU shut down"), 1;
+    case KVM_EXIT_SHUTDOWN:
+        return violation(result, KVM_EXIT_SHUTDOWN, "the guest's CPU shut down"), 1;
     case KVM_EXIT_MMIO:
         result->address = vm->run->mmio.phys_addr;
         return violation(result, KVM_EXIT_MMIO, "the guest reached for memory it does not have"), 1;
     case KVM_EXIT_INTERNAL_ERROR:
-        return violation(result, KVM_EXIT_INTERNAL_ERROR, "KVM cannot go on with what the guest does"), 1;
-    default: return violation(result, vm->run->exit_reason, "the guest left in an unexpected way"), 1;
+        return violation(result, KVM_EXIT_INTERNAL_ERROR,
+                         "KVM cannot go on with what the guest does"),
+               1;
+    default:
+        return violation(result, vm->run->exit_reason, "the guest left in an unexpected way"), 1;
     }
 }
 
 static int run_once(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result) {
     unsigned kicks = watchdog_enter(vm);
-    if (kicks) return finish_kicked(result, kicks), 1;
+    if (kicks)
+        return finish_kicked(result, kicks), 1;
     int error = ioctl(vm->vcpu_fd, KVM_RUN, 0) ? errno : 0;
     watchdog_leave(vm);
     vm->counters.exits++;
     if (!error) {
-        vm->exit_unfinished = vm->run->exit_reason == KVM_EXIT_IO || vm->run->exit_reason == KVM_EXIT_MMIO;
+        vm->exit_unfinished =
+            vm->run->exit_reason == KVM_EXIT_IO || vm->run->exit_reason == KVM_EXIT_MMIO;
         return on_exit(vm, limits, result);
     }
     vm->exit_unfinished = false;
-    if (error != EINTR) return hl_fail(-error, "KVM_RUN: %s", strerror(error));
+    if (error != EINTR)
+        return hl_fail(-error, "KVM_RUN: %s", strerror(error));
     /* A kick is reported by the next enter; anything else is the process's own business. */
     kicks = watchdog_enter(vm);
     watchdog_leave(vm);
@@ -129,10 +149,12 @@ static int64_t thread_cpu_ns(void) {
 
 int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result) {
     memset(result, 0, sizeof *result);
-    if (!vm->loaded) return hl_fail(-ENOEXEC, "nothing is loaded into the VM");
+    if (!vm->loaded)
+        return hl_fail(-ENOEXEC, "nothing is loaded into the VM");
     if (vm->console_taken) {
         const uint32_t none = 0;
-        hl_vm_write(vm, HL_CONTROL_ADDRESS + offsetof(struct hl_control, console_used), &none, sizeof none);
+        hl_vm_write(vm, HL_CONTROL_ADDRESS + offsetof(struct hl_control, console_used), &none,
+                    sizeof none);
         vm->console_taken = false;
     }
     bool budget = limits->cpu_ns != INT64_MAX;
@@ -141,9 +163,11 @@ int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result)
     boot_info_set_clock(vm);
     watchdog_arm(vm, limits, cpu_start);
     int state;
-    do state = run_once(vm, limits, result);
+    do
+        state = run_once(vm, limits, result);
     while (state == 0);
     watchdog_disarm(vm);
-    if (budget) result->cpu_ns = thread_cpu_ns() - cpu_start;
+    if (budget)
+        result->cpu_ns = thread_cpu_ns() - cpu_start;
     return state < 0 ? state : check_console(vm, result);
 }

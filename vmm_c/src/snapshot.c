@@ -15,10 +15,13 @@ hl_snapshot *hl_snapshot_ref(hl_snapshot *snapshot) {
 }
 
 void hl_snapshot_unref(hl_snapshot *snapshot) {
-    while (snapshot && atomic_fetch_sub_explicit(&snapshot->references, 1, memory_order_acq_rel) == 1) {
+    while (snapshot &&
+           atomic_fetch_sub_explicit(&snapshot->references, 1, memory_order_acq_rel) == 1) {
         hl_snapshot *parent = snapshot->parent;
-        if (snapshot->memory) munmap(snapshot->memory, snapshot->config.memory);
-        if (snapshot->memory_fd >= 0) close(snapshot->memory_fd);
+        if (snapshot->memory)
+            munmap(snapshot->memory, snapshot->config.memory);
+        if (snapshot->memory_fd >= 0)
+            close(snapshot->memory_fd);
         page_set_free(&snapshot->own);
         free(snapshot);
         snapshot = parent;
@@ -60,23 +63,27 @@ int snapshot_set_memory(hl_snapshot *snapshot, int fd) {
 
 const uint8_t *snapshot_page(const hl_snapshot *snapshot, size_t page) {
     for (; snapshot; snapshot = snapshot->parent)
-        if (page_set_has(&snapshot->own, page)) return snapshot->memory + page * HL_PAGE_SIZE;
+        if (page_set_has(&snapshot->own, page))
+            return snapshot->memory + page * HL_PAGE_SIZE;
     return NULL;
 }
 
 const hl_snapshot *snapshot_root(const hl_snapshot *snapshot) {
-    while (snapshot->parent) snapshot = snapshot->parent;
+    while (snapshot->parent)
+        snapshot = snapshot->parent;
     return snapshot;
 }
 
 size_t snapshot_depth(const hl_snapshot *snapshot) {
     size_t count = 0;
-    while ((snapshot = snapshot->parent)) count++;
+    while ((snapshot = snapshot->parent))
+        count++;
     return count;
 }
 
 void snapshot_add_path(struct page_set *set, const hl_snapshot *from, const hl_snapshot *to) {
-    for (; from != to; from = from->parent) page_set_add(set, &from->own);
+    for (; from != to; from = from->parent)
+        page_set_add(set, &from->own);
 }
 
 int snapshot_check_config(const hl_snapshot *snapshot, const struct hl_config *config) {
@@ -86,7 +93,8 @@ int snapshot_check_config(const hl_snapshot *snapshot, const struct hl_config *c
                        (unsigned long long)own->memory, (unsigned long long)config->memory);
     if (own->in_size != config->in_size || own->out_size != config->out_size ||
         own->console_size != config->console_size)
-        return hl_fail(-EINVAL, "the snapshot was taken with buffers of other sizes (%u, %u, %u bytes)",
+        return hl_fail(-EINVAL,
+                       "the snapshot was taken with buffers of other sizes (%u, %u, %u bytes)",
                        own->in_size, own->out_size, own->console_size);
     return 0;
 }
@@ -105,10 +113,14 @@ uint64_t hl_snapshot_memory(const hl_snapshot *snapshot) { return snapshot->conf
  * pages in which that differs from the base are added to `candidates`. */
 static hl_snapshot *choose_parent(hl_vm *vm, struct page_set *candidates) {
     hl_snapshot *parent = vm->base, *root = parent;
-    if (!parent) return NULL;
-    while (parent->parent && !parent->memory) parent = parent->parent;
-    if (snapshot_depth(parent) < DEPTH_LIMIT) return parent;
-    while (root->parent) root = root->parent;
+    if (!parent)
+        return NULL;
+    while (parent->parent && !parent->memory)
+        parent = parent->parent;
+    if (snapshot_depth(parent) < DEPTH_LIMIT)
+        return parent;
+    while (root->parent)
+        root = root->parent;
     snapshot_add_path(candidates, parent, root);
     return root;
 }
@@ -126,8 +138,10 @@ static void choose_pages(hl_vm *vm, hl_snapshot *snapshot, const struct page_set
 static int write_all(int fd, const uint8_t *from, size_t size, off_t offset) {
     while (size) {
         ssize_t written = pwrite(fd, from, size, offset);
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return hl_fail(-(written ? errno : EIO), "writing the snapshot: %s", strerror(errno));
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return hl_fail(-(written ? errno : EIO), "writing the snapshot: %s", strerror(errno));
         from += written, offset += written, size -= (size_t)written;
     }
     return 0;
@@ -139,16 +153,19 @@ static int write_pages(const uint8_t *ram, const struct page_set *set, int fd) {
         size_t end = page_set_run_end(set, page);
         int result = write_all(fd, ram + page * HL_PAGE_SIZE, (end - page) * HL_PAGE_SIZE,
                                (off_t)(page * HL_PAGE_SIZE));
-        if (result) return result;
+        if (result)
+            return result;
         page = page_set_next(set, end);
     }
     return 0;
 }
 
 static int keep_pages(hl_vm *vm, hl_snapshot *snapshot) {
-    if (page_set_next(&snapshot->own, 0) == snapshot->own.pages && snapshot->parent) return 0;
+    if (page_set_next(&snapshot->own, 0) == snapshot->own.pages && snapshot->parent)
+        return 0;
     int fd = memfd_create("hyperlight-snapshot", MFD_CLOEXEC);
-    if (fd < 0) return hl_fail(-errno, "memfd_create: %s", strerror(errno));
+    if (fd < 0)
+        return hl_fail(-errno, "memfd_create: %s", strerror(errno));
     if (ftruncate(fd, (off_t)vm->config.memory)) {
         int error = errno;
         close(fd);
@@ -160,18 +177,22 @@ static int keep_pages(hl_vm *vm, hl_snapshot *snapshot) {
 
 int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
     int result = dirty_pages(vm, &vm->scratch);
-    if (result) return result;
+    if (result)
+        return result;
     hl_snapshot *snapshot = snapshot_new(&vm->config, choose_parent(vm, &vm->scratch));
-    if (!snapshot) return -ENOMEM;
+    if (!snapshot)
+        return -ENOMEM;
     choose_pages(vm, snapshot, &vm->scratch);
     result = cpu_get(vm, &snapshot->cpu);
-    if (!result) result = keep_pages(vm, snapshot);
+    if (!result)
+        result = keep_pages(vm, snapshot);
     if (result) {
         hl_snapshot_unref(snapshot);
         return result;
     }
     snapshot_assign(&vm->base, snapshot);
-    if (vm->log_on) page_set_clear(&vm->written);
+    if (vm->log_on)
+        page_set_clear(&vm->written);
     *out = snapshot;
     return 0;
 }
@@ -180,7 +201,8 @@ int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
 /* All pages of the snapshot and of its ancestors. */
 static int all_pages(const hl_snapshot *snapshot, struct page_set *set) {
     int result = page_set_init(set, snapshot->own.pages);
-    for (; !result && snapshot; snapshot = snapshot->parent) page_set_add(set, &snapshot->own);
+    for (; !result && snapshot; snapshot = snapshot->parent)
+        page_set_add(set, &snapshot->own);
     return result;
 }
 
@@ -188,13 +210,16 @@ int hl_snapshot_save(hl_snapshot *snapshot, int memory_fd, void *cpu, size_t *cp
     struct page_set set;
     size_t room = *cpu_size;
     *cpu_size = sizeof snapshot->cpu;
-    if (room < sizeof snapshot->cpu) return hl_fail(-ENOSPC, "the vCPU state needs %zu bytes", *cpu_size);
+    if (room < sizeof snapshot->cpu)
+        return hl_fail(-ENOSPC, "the vCPU state needs %zu bytes", *cpu_size);
     memcpy(cpu, &snapshot->cpu, sizeof snapshot->cpu);
     if (ftruncate(memory_fd, 0) || ftruncate(memory_fd, (off_t)snapshot->config.memory))
         return hl_fail(-errno, "sizing the snapshot file: %s", strerror(errno));
     int result = all_pages(snapshot, &set);
-    if (result) return result;
-    for (size_t page = page_set_next(&set, 0); !result && page < set.pages; page = page_set_next(&set, page + 1)) {
+    if (result)
+        return result;
+    for (size_t page = page_set_next(&set, 0); !result && page < set.pages;
+         page = page_set_next(&set, page + 1)) {
         const uint8_t *bytes = snapshot_page(snapshot, page);
         if (memcmp(bytes, zeros, HL_PAGE_SIZE))
             result = write_all(memory_fd, bytes, HL_PAGE_SIZE, (off_t)(page * HL_PAGE_SIZE));

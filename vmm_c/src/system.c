@@ -20,8 +20,10 @@
 #define PDPT (HL_SYSTEM_PML4 + 0x1000)
 #define LOW_TABLE (HL_SYSTEM_PML4 + 0x2000)
 #define DIRECTORIES (HL_SYSTEM_PML4 + 0x3000)
-_Static_assert(DIRECTORIES + (HL_RAM_MAXIMUM / GIB + 1 + HL_IMAGE_MAXIMUM / GIB + 1) * 0x1000 <= HL_SYSTEM_SIZE,
-               "the page directories of the largest guest fit, and the page table of its image's end");
+_Static_assert(
+    DIRECTORIES + (HL_RAM_MAXIMUM / GIB + 1 + HL_IMAGE_MAXIMUM / GIB + 1) * 0x1000 <=
+        HL_SYSTEM_SIZE,
+    "the page directories of the largest guest fit, and the page table of its image's end");
 
 static uint64_t *table(hl_vm *vm, uint64_t address) { return (uint64_t *)(vm->system + address); }
 
@@ -34,7 +36,8 @@ static uint64_t take_table(uint64_t *next_free) {
 
 /* A page table for [first, end), less than 2 MiB: no address that is not backed may be reached, because
  * KVM would emulate the access and leave it half done. */
-static uint64_t map_small(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits, uint64_t *next_free) {
+static uint64_t map_small(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits,
+                          uint64_t *next_free) {
     uint64_t entry = take_table(next_free);
     for (uint64_t address = first; address < end; address += HL_PAGE_SIZE)
         table(vm, entry & ~UINT64_C(0xfff))[address / HL_PAGE_SIZE % 512] = address | bits;
@@ -45,9 +48,11 @@ static uint64_t map_small(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits
 static void map_large(hl_vm *vm, uint64_t first, uint64_t end, uint64_t bits, uint64_t *next_free) {
     for (uint64_t address = first; address < end; address += LARGE_SIZE) {
         uint64_t *slot = &table(vm, PDPT)[address / GIB];
-        if (!*slot) *slot = take_table(next_free);
+        if (!*slot)
+            *slot = take_table(next_free);
         table(vm, *slot & ~UINT64_C(0xfff))[address / LARGE_SIZE % 512] =
-            end - address < LARGE_SIZE ? map_small(vm, address, end, bits, next_free) : address | bits | LARGE;
+            end - address < LARGE_SIZE ? map_small(vm, address, end, bits, next_free)
+                                       : address | bits | LARGE;
     }
 }
 
@@ -58,11 +63,13 @@ static void map_system_page(hl_vm *vm, uint64_t address, uint64_t bits) {
 static void build_page_tables(hl_vm *vm) {
     uint64_t next_free = DIRECTORIES;
     table(vm, HL_SYSTEM_PML4)[0] = PDPT | PRESENT | WRITABLE | USER | USED;
-    map_large(vm, HL_RAM_ADDRESS, HL_RAM_ADDRESS + vm->config.memory, PRESENT | WRITABLE | USER | USED,
-              &next_free);
+    map_large(vm, HL_RAM_ADDRESS, HL_RAM_ADDRESS + vm->config.memory,
+              PRESENT | WRITABLE | USER | USED, &next_free);
     if (vm->image)
-        map_large(vm, HL_IMAGE_ADDRESS, HL_IMAGE_ADDRESS + vm->image_mapped, PRESENT | USER | USED, &next_free);
-    table(vm, table(vm, PDPT)[0] & ~UINT64_C(0xfff))[0] = LOW_TABLE | PRESENT | WRITABLE | USER | USED;
+        map_large(vm, HL_IMAGE_ADDRESS, HL_IMAGE_ADDRESS + vm->image_mapped, PRESENT | USER | USED,
+                  &next_free);
+    table(vm, table(vm, PDPT)[0] & ~UINT64_C(0xfff))[0] =
+        LOW_TABLE | PRESENT | WRITABLE | USER | USED;
     map_system_page(vm, HL_BOOT_INFO_ADDRESS, NO_EXECUTE);
     map_system_page(vm, HL_SYSTEM_GDT, NO_EXECUTE);
     map_system_page(vm, HL_SYSTEM_IDT, NO_EXECUTE);
@@ -88,8 +95,8 @@ static void build_idt(hl_vm *vm) {
     uint64_t entries = HL_SYSTEM_CODE + (uint64_t)(entry_exceptions - entry_code);
     for (uint64_t vector = 0; vector < 32; vector++) {
         uint64_t entry = entries + vector * HL_EXCEPTION_ENTRY_SIZE;
-        idt[vector * 2] = (entry & 0xffff) | (uint64_t)HL_SELECTOR_USER_CODE << 16 | UINT64_C(1) << 32 |
-                          UINT64_C(0xee) << 40 | (entry >> 16 & 0xffff) << 48;
+        idt[vector * 2] = (entry & 0xffff) | (uint64_t)HL_SELECTOR_USER_CODE << 16 |
+                          UINT64_C(1) << 32 | UINT64_C(0xee) << 40 | (entry >> 16 & 0xffff) << 48;
     }
 }
 
@@ -104,7 +111,7 @@ static void build_tss(hl_vm *vm) {
     memcpy(tss + 0x66, &bitmap, sizeof bitmap);
     memset(tss + bitmap, 0xff, HL_TSS_SIZE - bitmap);
     for (unsigned port = HL_PORT_FIRST; port < HL_PORT_LAST + sizeof(uint32_t); port++)
-        tss[bitmap + port / 8] &= (uint8_t) ~(1u << port % 8);
+        tss[bitmap + port / 8] &= (uint8_t)~(1u << port % 8);
 }
 
 void system_build(hl_vm *vm) {

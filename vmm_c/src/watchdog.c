@@ -36,23 +36,30 @@ static void on_kick(int number) { (void)number; }
 static void kick(hl_vm *vm, unsigned reason) {
     pthread_mutex_lock(&vm->lock);
     /* One signal is enough, and a storm of them would keep the thread from ever leaving. */
-    if (vm->running && !vm->kicks) pthread_kill(vm->thread, kick_signal);
+    if (vm->running && !vm->kicks)
+        pthread_kill(vm->thread, kick_signal);
     vm->kicks |= reason;
     vm_set_immediate_exit(vm, true);
-    if (reason & KICK_KILL && vm->wake_fd >= 0) (void)eventfd_write(vm->wake_fd, 1);
+    if (reason & KICK_KILL && vm->wake_fd >= 0)
+        (void)eventfd_write(vm->wake_fd, 1);
     pthread_mutex_unlock(&vm->lock);
 }
 
 /* What has run out, or when to look again. */
 static unsigned check(hl_vm *vm, int64_t now, int64_t *look_again) {
-    if (vm->deadline_ns <= now) return KICK_DEADLINE;
+    if (vm->deadline_ns <= now)
+        return KICK_DEADLINE;
     *look_again = vm->deadline_ns;
-    if (vm->cpu_deadline_ns == INT64_MAX) return 0;
+    if (vm->cpu_deadline_ns == INT64_MAX)
+        return 0;
     struct timespec used;
-    if (clock_gettime(vm->cpu_clock, &used)) return 0;
+    if (clock_gettime(vm->cpu_clock, &used))
+        return 0;
     int64_t left = vm->cpu_deadline_ns - (used.tv_sec * INT64_C(1000000000) + used.tv_nsec);
-    if (left <= 0) return KICK_CPU;
-    if (now + left < *look_again) *look_again = now + left;
+    if (left <= 0)
+        return KICK_CPU;
+    if (now + left < *look_again)
+        *look_again = now + left;
     return 0;
 }
 
@@ -65,10 +72,14 @@ static void *watch(void *unused) {
         for (hl_vm *vm = armed; vm; vm = vm->next) {
             int64_t look_again = INT64_MAX;
             unsigned reason = check(vm, now, &look_again);
-            if (reason & KICK_DEADLINE) vm->deadline_ns = INT64_MAX;
-            if (reason & KICK_CPU) vm->cpu_deadline_ns = INT64_MAX;
-            if (reason) kick(vm, reason);
-            if (look_again < next_look_ns) next_look_ns = look_again;
+            if (reason & KICK_DEADLINE)
+                vm->deadline_ns = INT64_MAX;
+            if (reason & KICK_CPU)
+                vm->cpu_deadline_ns = INT64_MAX;
+            if (reason)
+                kick(vm, reason);
+            if (look_again < next_look_ns)
+                next_look_ns = look_again;
         }
         struct timespec until = timespec_of(next_look_ns);
         if (next_look_ns == INT64_MAX)
@@ -83,12 +94,15 @@ static void *watch(void *unused) {
 static int install_signal(void) {
     for (int number = SIGRTMAX - 1; number > SIGRTMIN; number--) {
         struct sigaction old, new = {.sa_handler = on_kick, .sa_flags = SA_RESTART};
-        if (sigaction(number, NULL, &old) || old.sa_handler != SIG_DFL) continue;
-        if (sigaction(number, &new, NULL)) break;
+        if (sigaction(number, NULL, &old) || old.sa_handler != SIG_DFL)
+            continue;
+        if (sigaction(number, &new, NULL))
+            break;
         kick_signal = number;
         return 0;
     }
-    return hl_fail(-EBUSY, "every real-time signal is in use; the helper needs one to interrupt guests");
+    return hl_fail(-EBUSY,
+                   "every real-time signal is in use; the helper needs one to interrupt guests");
 }
 
 static int start_thread(void) {
@@ -102,7 +116,8 @@ static int start_thread(void) {
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int error = pthread_create(&thread, NULL, watch, NULL);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (error) return hl_fail(-error, "no thread for time-outs: %s", strerror(error));
+    if (error)
+        return hl_fail(-error, "no thread for time-outs: %s", strerror(error));
     pthread_detach(thread);
     return 0;
 }
@@ -112,9 +127,12 @@ int watchdog_start(void) {
     int result = 0;
     if (started_in != getpid()) {
         armed = NULL; /* after a fork: the parent's VMs are not ours */
-        if (!kick_signal) result = install_signal();
-        if (!result) result = start_thread();
-        if (!result) started_in = getpid();
+        if (!kick_signal)
+            result = install_signal();
+        if (!result)
+            result = start_thread();
+        if (!result)
+            started_in = getpid();
     }
     pthread_mutex_unlock(&list_lock);
     return result;
@@ -129,29 +147,37 @@ void watchdog_arm(hl_vm *vm, const struct hl_limits *limits, int64_t cpu_now_ns)
         pthread_sigmask(SIG_UNBLOCK, &set, NULL);
         unblocked = true;
     }
-    if (limits->deadline_ns == INT64_MAX && limits->cpu_ns == INT64_MAX) return;
+    if (limits->deadline_ns == INT64_MAX && limits->cpu_ns == INT64_MAX)
+        return;
     pthread_mutex_lock(&list_lock);
     vm->deadline_ns = limits->deadline_ns;
     vm->cpu_deadline_ns = INT64_MAX;
     int64_t look = limits->deadline_ns;
     if (limits->cpu_ns != INT64_MAX && !pthread_getcpuclockid(pthread_self(), &vm->cpu_clock)) {
-        vm->cpu_deadline_ns = limits->cpu_ns > INT64_MAX - cpu_now_ns ? INT64_MAX : cpu_now_ns + limits->cpu_ns;
+        vm->cpu_deadline_ns =
+            limits->cpu_ns > INT64_MAX - cpu_now_ns ? INT64_MAX : cpu_now_ns + limits->cpu_ns;
         int64_t now = monotonic_ns();
-        if (limits->cpu_ns < look - now) look = now + limits->cpu_ns;
+        if (limits->cpu_ns < look - now)
+            look = now + limits->cpu_ns;
     }
     vm->previous = NULL;
     vm->next = armed;
-    if (armed) armed->previous = vm;
+    if (armed)
+        armed->previous = vm;
     armed = vm;
-    if (look < next_look_ns) pthread_cond_signal(&list_changed);
+    if (look < next_look_ns)
+        pthread_cond_signal(&list_changed);
     pthread_mutex_unlock(&list_lock);
 }
 
 void watchdog_disarm(hl_vm *vm) {
     pthread_mutex_lock(&list_lock);
-    if (vm->previous) vm->previous->next = vm->next;
-    if (vm->next) vm->next->previous = vm->previous;
-    if (armed == vm) armed = vm->next;
+    if (vm->previous)
+        vm->previous->next = vm->next;
+    if (vm->next)
+        vm->next->previous = vm->previous;
+    if (armed == vm)
+        armed = vm->next;
     vm->next = vm->previous = NULL;
     pthread_mutex_unlock(&list_lock);
     pthread_mutex_lock(&vm->lock);
@@ -177,11 +203,13 @@ void watchdog_leave(hl_vm *vm) {
 
 int watchdog_wait(hl_vm *vm, int64_t until_ns) {
     struct pollfd wake = {.fd = hl_vm_wake_fd(vm), .events = POLLIN};
-    if (wake.fd < 0) return wake.fd;
+    if (wake.fd < 0)
+        return wake.fd;
     int64_t now = monotonic_ns();
     /* The guest may ask for any time, so the difference may not be one. */
     struct timespec timeout = timespec_of(until_ns > now ? until_ns - now : 0);
-    if (ppoll(&wake, 1, until_ns == INT64_MAX ? NULL : &timeout, NULL) >= 0) return 0;
+    if (ppoll(&wake, 1, until_ns == INT64_MAX ? NULL : &timeout, NULL) >= 0)
+        return 0;
     return errno == EINTR ? -EINTR : hl_fail(-errno, "ppoll: %s", strerror(errno));
 }
 
@@ -201,7 +229,8 @@ int hl_vm_wake_fd(hl_vm *vm) {
     pthread_mutex_lock(&vm->lock);
     if (vm->wake_fd < 0) {
         vm->wake_fd = eventfd(vm->kicks & KICK_KILL ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (vm->wake_fd < 0) hl_fail(-errno, "eventfd: %s", strerror(errno));
+        if (vm->wake_fd < 0)
+            hl_fail(-errno, "eventfd: %s", strerror(errno));
     }
     int fd = vm->wake_fd;
     pthread_mutex_unlock(&vm->lock);
