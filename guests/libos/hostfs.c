@@ -170,12 +170,18 @@ static long host_rename(struct node *from, const char *name, struct node *to, co
     return error;
 }
 
+/* A mount may refuse every chmod; one that would change nothing is no error all the same, or
+ * copying a file with its mode would be one. */
 static long host_set_mode(struct node *node, uint32_t mode) {
     struct hl_json_value result;
+    struct stat status;
     host_params();
     host_param_name("path", host_path(node));
     host_param_uint("mode", mode & 07777);
-    return host_ask("fs.chmod", &result);
+    long error = host_ask("fs.chmod", &result);
+    if (error != -EACCES && error != -EPERM)
+        return error;
+    return node_stat(node, true, &status) == 0 && (status.st_mode & 07777) == mode ? 0 : error;
 }
 
 static void param_time(struct hl_json_writer *params, const char *key, int64_t ns) {
