@@ -59,7 +59,8 @@ print(Path("large").read_bytes() == data)
     "errors have their numbers": """
 os.mkdir("d"), Path("f").touch()
 tried(Path.read_text, Path("nothing")), tried(Path.write_text, Path("d"), "x")
-tried(Path.read_text, Path("f/x")), tried(os.open, "f/", 0), tried(Path.touch, Path("f"), 0o600, False)
+tried(Path.read_text, Path("f/x")), tried(os.open, "f/", 0)
+tried(Path.touch, Path("f"), 0o600, False)
 tried(os.mkdir, "d"), tried(os.rmdir, "f"), tried(os.unlink, "nothing"), tried(os.listdir, "f")
 tried(os.rename, "nothing", "x"), tried(os.readlink, "f"), tried(os.chdir, "f")
 Path("d/y").touch(), tried(os.rmdir, "d"), tried(os.stat, "nothing"), tried(os.stat, "f/")
@@ -112,7 +113,8 @@ with tempfile.NamedTemporaryFile(dir=".") as file: print(file.write(b"abc"))
 with contextlib.closing(sqlite3.connect("db")) as base, base:
     base.execute("create table t(x)"), base.execute("insert into t values(7)")
 with contextlib.closing(sqlite3.connect("db")) as base: print(list(base.execute("select * from t")))
-with open("t/u/f", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as map: print(map[:])
+with open("t/u/f", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as bytes:
+    print(bytes[:])
 shutil.rmtree("t"), shutil.rmtree("v"), print(sorted(os.listdir(".")))
 """,
 }
