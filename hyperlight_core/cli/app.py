@@ -19,7 +19,7 @@ _COMMANDS = {
     "run": "hyperlight_core.cli.guest:run",
     "exec": "hyperlight_core.cli.guest:execute",
     "plugins": "hyperlight_core.cli.inspection:plugins",
-    "schema": "hyperlight_core.cli.inspection:schema",
+    "schema": "hyperlight_core.cli.schema:schema",
     "doctor": "hyperlight_core.cli.inspection:doctor",
     "image": "hyperlight_core.cli.images:image",
     "bench": "hyperlight_core.cli.bench:bench",

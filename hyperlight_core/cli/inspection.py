@@ -1,4 +1,4 @@
-"""`hyperlight doctor`, `plugins` and `schema`: what is here, and whether it works."""
+"""`hyperlight doctor` and `plugins`: what is here, and whether it works."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hyperlight_core.cli.plugin_options import PluginOptionsCommand, plugin_configurations
 from hyperlight_core.doctor import examine
-from hyperlight_core.errors import ConfigurationError
-from hyperlight_core.functions import HostFunction, functions_of
-from hyperlight_core.openrpc import openrpc_document
-from hyperlight_core.plugins import InstalledPlugin, installed_plugins, load_plugins
+from hyperlight_core.plugins import installed_plugins
+from hyperlight_core.schema.offers import offered
 
-__all__ = ["doctor", "plugins", "schema"]
+__all__ = ["doctor", "plugins"]
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -45,7 +42,7 @@ def plugins(*, as_json: bool) -> None:
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
-            "functions": sorted(function.name for function in _functions(plugin, {})),
+            "functions": sorted(function.name for function in offered(plugin)),
             "problem": str(plugin.problem() or ""),
         }
         for plugin in installed_plugins()
@@ -64,41 +61,3 @@ def plugins(*, as_json: bool) -> None:
 
 def _join(names: object) -> str:
     return ", ".join(names) if isinstance(names, list) else ""
-
-
-@click.command(cls=PluginOptionsCommand)
-@click.pass_context
-def schema(ctx: click.Context) -> None:
-    """Print the host functions of the installed plugins as one OpenRPC document.
-
-    Functions that only a configuration brings, such as --tool, are included when it is given.
-    """
-    given = plugin_configurations(ctx)
-    functions = [
-        function
-        for plugin in installed_plugins()
-        for function in _functions(plugin, given.get(plugin.name, {}))
-    ]
-    click.echo(json.dumps(openrpc_document(functions), indent=2))
-
-
-def _functions(plugin: InstalledPlugin, configuration: object) -> list[HostFunction]:
-    """What the plugin offers under `configuration`, or declares if it does not take that."""
-    try:
-        started = load_plugins({plugin.name: configuration})
-    except ConfigurationError:
-        return [] if plugin.problem() else _declared(plugin)
-    try:
-        return list(started.table.values())
-    finally:
-        started.closed()
-
-
-def _declared(plugin: InstalledPlugin) -> list[HostFunction]:
-    """The functions that a plugin's class declares, whatever the configuration."""
-    cls = plugin.load()
-    # Only asked what it declares, never called: it needs no configuration.
-    unconfigured = cls.__new__(cls)
-    return [
-        dataclasses.replace(function, plugin=plugin.name) for function in functions_of(unconfigured)
-    ]

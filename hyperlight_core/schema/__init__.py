@@ -1,0 +1,1 @@
+"""Made from an OpenRPC document: stubs, a C header, reference pages, compatibility checks."""
