@@ -458,7 +458,7 @@ class _opened:  # noqa: N801 - reads like the function it stands for
     def __enter__(self) -> Self:
         if self._path is not None:
             try:
-                self.number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self.number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
                 raise GuestImageError(f"the image {self._path}: {error.strerror}") from error
         return self
