@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import ClassVar
 
@@ -16,6 +17,10 @@ __all__ = ["PythonConfiguration", "PythonGuest"]
 #: -I: nothing of the environment counts. -B: modules from a mount leave no bytecode there.
 _OPTIONS = ("-I", "-B", "-X", "utf8")
 _ENVIRONMENT = ("HOME=/tmp", "LANG=C.UTF-8", "PATH=/usr/bin", "TMPDIR=/tmp")
+
+
+#: Looked up once: a process does not see its own packages change, either.
+_plan = functools.cache(plan)
 
 
 class PythonConfiguration(BaseModel):
@@ -52,7 +57,7 @@ class PythonGuest:
             ConfigurationError: a package is not installed as asked for.
             OSError: the cache cannot be written.
         """
-        wanted = plan(self._configuration.packages)
+        wanted = _plan(self._configuration.packages)
         argv = (f"/{PROGRAM}", *_OPTIONS, f"/{START}", *self._configuration.preload)
         boot = BootRequest(argv, _ENVIRONMENT, "/tmp")  # noqa: S108 - the guest's own
         return GuestImage(
