@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# Where Debian puts servers, and rustup what it installs.
+export PATH := $(PATH):/usr/sbin:$(HOME)/.cargo/bin
 # pip: no wish for news, no questions.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -22,7 +23,8 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
-.PHONY: help setup prerequisites demo test test-c test-rust test-alone test-together bench \
+.PHONY: help setup prerequisites demo test test-prerequisites test-c test-rust test-alone \
+	test-together bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
@@ -66,7 +68,10 @@ bench: setup
 	@$(BIN)/python benchmarks/run.py
 
 # ---- testing: the packages together come last, so that their summary ends the output ---------------
-test: test-c test-rust test-alone test-together
+test: test-prerequisites test-c test-rust test-alone test-together
+
+test-prerequisites:
+	@$(PYTHON) -I hyperlight_core/prerequisites.py --test
 
 test-c:
 	$(MAKE) -C vmm_c/tests test

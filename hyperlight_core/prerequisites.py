@@ -68,6 +68,11 @@ def build_checks() -> list[Check]:
     ]
 
 
+def test_checks() -> list[Check]:
+    """What `make test` needs besides: other programs to compare with and to talk to."""
+    return [check_program("nginx", "nginx-light"), check_program("unzip", "unzip")]
+
+
 def lint_checks() -> list[Check]:
     """What `make lint` needs besides."""
     web = _is_bookworm()
@@ -153,9 +158,9 @@ def check_rust() -> Check:
 
 
 def check_program(name: str, *packages: str) -> Check:
-    """A program in PATH, or where rustup puts it."""
-    cargo = os.path.expanduser("~/.cargo/bin")
-    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{cargo}")
+    """A program in PATH, or where Debian puts servers and rustup what it installs."""
+    elsewhere = "/usr/sbin:" + os.path.expanduser("~/.cargo/bin")
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{elsewhere}")
     return Check(name, True, path) if path else _missing(name, "not installed", *packages)
 
 
@@ -175,10 +180,13 @@ def _is_bookworm() -> bool:
 def main() -> int:
     """Name each failing check in one line, or print the packages that mend them; 1 if one fails."""
     parser = argparse.ArgumentParser(description="Check what this machine must have.")
+    parser.add_argument("--test", action="store_true", help="also what `make test` needs")
     parser.add_argument("--lint", action="store_true", help="also what `make lint` needs")
     parser.add_argument("--packages", action="store_true", help="print missing Debian packages")
     options = parser.parse_args()
-    checks = run_checks() + build_checks() + (lint_checks() if options.lint else [])
+    checks = run_checks() + build_checks()
+    checks += test_checks() if options.test else []
+    checks += lint_checks() if options.lint else []
     failed = [check for check in checks if not check.ok]
     if options.packages:
         print(*sorted({package for check in failed for package in check.packages}))

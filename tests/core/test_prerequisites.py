@@ -42,10 +42,10 @@ def test_a_machine_without_build_tools_is_told_what_to_install(tmp_path: Path) -
 def test_missing_packages_are_listed_for_apt(tmp_path: Path) -> None:
     """.ci/run installs what --packages prints, and that includes the linters' needs."""
     result = run_script(
-        "--lint", "--packages", environment={"PATH": str(tmp_path), "HOME": str(tmp_path)}
+        "--lint", "--test", "--packages", environment={"PATH": str(tmp_path), "HOME": str(tmp_path)}
     )
     assert result.returncode == 0
-    assert {"gcc", "make"} < set(result.stdout.split())
+    assert {"gcc", "make", "unzip"} < set(result.stdout.split())
     assert any("clippy" in package for package in result.stdout.split())
 
 
@@ -59,7 +59,7 @@ def test_cargo_is_found_where_rustup_puts_it(
         (folder / name).write_text("#!/bin/sh\necho 'rustc 1.99.0'\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setenv("PATH", "/no/such/folder")
     assert prerequisites.check_program("cargo", "cargo").detail == str(folder / "cargo")
 
 
