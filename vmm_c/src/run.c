@@ -141,6 +141,15 @@ static int check_console(hl_vm *vm, struct hl_exit *result) {
     return 0;
 }
 
+void run_empty_console(hl_vm *vm) {
+    if (!vm->console_taken)
+        return;
+    const uint32_t none = 0;
+    hl_vm_write(vm, HL_CONTROL_ADDRESS + offsetof(struct hl_control, console_used), &none,
+                sizeof none);
+    vm->console_taken = false;
+}
+
 static int64_t thread_cpu_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -151,12 +160,7 @@ int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result)
     memset(result, 0, sizeof *result);
     if (!vm->loaded)
         return hl_fail(-ENOEXEC, "nothing is loaded into the VM");
-    if (vm->console_taken) {
-        const uint32_t none = 0;
-        hl_vm_write(vm, HL_CONTROL_ADDRESS + offsetof(struct hl_control, console_used), &none,
-                    sizeof none);
-        vm->console_taken = false;
-    }
+    run_empty_console(vm);
     bool budget = limits->cpu_ns != INT64_MAX;
     int64_t cpu_start = budget ? thread_cpu_ns() : 0;
     vm->ran = true;

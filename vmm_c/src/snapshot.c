@@ -176,6 +176,7 @@ static int keep_pages(hl_vm *vm, hl_snapshot *snapshot) {
 }
 
 int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
+    run_empty_console(vm);
     int result = dirty_pages(vm, &vm->scratch);
     if (result)
         return result;
