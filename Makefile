@@ -23,7 +23,7 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
-.PHONY: help setup prerequisites demo test test-prerequisites test-c test-rust test-alone \
+.PHONY: help setup prerequisites demo test test-prerequisites test-rust test-alone \
 	test-together bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
@@ -68,13 +68,10 @@ bench: setup
 	@$(BIN)/python benchmarks/run.py
 
 # ---- testing: the packages together come last, so that their summary ends the output ---------------
-test: test-prerequisites test-c test-rust test-alone test-together
+test: test-prerequisites test-rust test-alone test-together
 
 test-prerequisites:
 	@$(PYTHON) -I hyperlight_core/prerequisites.py --test
-
-test-c:
-	$(MAKE) -C vmm_c/tests test
 
 test-rust:
 	@for manifest in $(CRATES); do \
