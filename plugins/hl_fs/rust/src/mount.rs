@@ -289,8 +289,8 @@ fn options_of(flags: OFlags) -> OpenOptions {
 }
 
 /// Sets the permission bits of a held file; the set-id bits and the sticky bit are the host's.
-pub fn set_mode(held: &File, mode: u32) -> Result<()> {
-    check_opens(FileKind::of(&status_of(held)?))?;
+pub fn set_mode(held: impl AsFd, mode: u32) -> Result<()> {
+    check_opens(FileKind::of(&status_of(&held)?))?;
     Ok(rustix::fs::chmod(self_fd(held), Mode::from_raw_mode(mode & 0o777))?)
 }
 

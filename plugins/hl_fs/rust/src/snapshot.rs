@@ -1,8 +1,8 @@
 //! Snapshots: which handles were open where, and what ephemeral mounts held.
 use crate::handle::{Handle, OpenFlags};
-use crate::mount::{status_of, FileKind, OpenFile};
+use crate::mount::{set_mode, status_of, FileKind, OpenFile};
 use crate::{lock, tree, CapFs, Result};
-use cap_std::fs::{Dir, Permissions, PermissionsExt};
+use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -40,7 +40,7 @@ impl Drop for Private {
 
 /// Removes all that is in a private directory.
 fn empty(dir: &Dir) -> Result<()> {
-    dir.set_permissions(".", Permissions::from_mode(0o700))?;
+    set_mode(dir, 0o700)?;
     tree::empty(dir)
 }
 
@@ -57,6 +57,8 @@ pub struct Ephemeral {
 /// A copy of what an ephemeral mount held; it never changes.
 struct Tree {
     directory: Private,
+    /// Held while somebody copies from it: that opens what a guest has shut, for the moment.
+    copying: Mutex<()>,
     names: HashMap<u64, PathBuf>,
 }
 
@@ -97,7 +99,7 @@ impl Ephemeral {
         self.touch();
         empty(root)?;
         if let Some(wanted) = wanted {
-            let from = wanted.directory.open()?;
+            let (_copying, from) = (lock(&wanted.copying), wanted.directory.open()?);
             tree::Copy::default().run(&from, root, root, Path::new(""))?;
         }
         *tree = wanted.cloned();
@@ -108,15 +110,16 @@ impl Ephemeral {
 
 /// A copy of what is in `root`, or None if that is nothing.
 fn copy(root: &Dir, within: Option<&Path>) -> Result<Option<Arc<Tree>>> {
+    // A guest may have shut out its own host.
+    set_mode(root, root.dir_metadata()?.mode() | 0o700)?;
     if root.entries()?.next().is_none() {
         return Ok(None);
     }
-    let mut tree = Tree { directory: Private::new(within)?, names: HashMap::new() };
-    let target = tree.directory.open()?;
+    let directory = Private::new(within)?;
+    let target = directory.open()?;
     let mut copy = tree::Copy::default();
     copy.run(root, &target, &target, Path::new(""))?;
-    tree.names = copy.names;
-    Ok(Some(Arc::new(tree)))
+    Ok(Some(Arc::new(Tree { directory, copying: Mutex::new(()), names: copy.names })))
 }
 
 /// What a file system remembers of one moment; it never changes and may outlive it.
