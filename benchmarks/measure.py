@@ -1,4 +1,4 @@
-"""What a measurement is, and how one is taken: medians over many runs, beside a floor of the same run."""
+"""Measurements: medians over many runs, each beside a floor of the same run."""
 
 from __future__ import annotations
 

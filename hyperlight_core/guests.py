@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class GuestImage:
 
     Attributes:
         name: for messages.
-        key: a hash that names the content; snapshots are kept under it.
+        key: a hash that names the image's content.
         program: the static ELF file, or None for the library OS.
         image: the file the guest sees read-only, or None.
         boot: what the library OS starts, or None for a native guest.
@@ -70,6 +71,11 @@ class GuestImage:
     image: Path | None = None
     boot: BootRequest | None = None
     requests: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        """A hash of all that a snapshot depends on: the content and the ELF file that serves it."""
+        return _kind(self.key, self.elf())
 
     def elf(self) -> bytes:
         """The static ELF file to load."""
@@ -87,6 +93,12 @@ class GuestProvider(Protocol):
         """Build or find the image; may take long the first time."""
 
 
+@functools.lru_cache(maxsize=64)
+def _kind(key: str, elf: bytes) -> str:
+    return hashlib.sha256(key.encode() + hashlib.sha256(elf).digest()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
 def library_os() -> bytes:
     """The library OS, as the ELF file that this distribution brings.
 

@@ -64,7 +64,7 @@ class MachineSnapshot:
     """Guest memory, registers and plugin handles at one moment; any number of machines may use it.
 
     Attributes:
-        guest: key of the guest it was taken from.
+        guest: kind of the guest it was taken from.
         memory: the guest's part.
         token: the plugins' part.
     """
@@ -206,7 +206,7 @@ class Machine:
         """
         cached = snapshot_store.find(spec) if spec.cache else None
         if cached is not None:
-            start = MachineSnapshot(spec.guest.key, cached, SnapshotToken())
+            start = MachineSnapshot(spec.guest.kind, cached, SnapshotToken())
             return cls(spec, start), start
         # The guest starts without any plugin, so that what is kept holds nothing of this sandbox.
         with cls(replace(spec, plugins={}, stream=None)) as bare, bare.using():
@@ -296,7 +296,7 @@ class Machine:
         """The machine as it is now; it must be in use by the caller and not poisoned."""
         token = SnapshotToken()
         self.plugins.snapshot_taken(token)
-        return MachineSnapshot(self.spec.guest.key, self.vm.snapshot(), token)
+        return MachineSnapshot(self.spec.guest.kind, self.vm.snapshot(), token)
 
     def restore(self, snapshot: MachineSnapshot) -> None:
         """Go back to a snapshot of this machine or of one with the same guest and memory.
@@ -315,10 +315,10 @@ class Machine:
 
     def check_kind(self, snapshot: MachineSnapshot) -> None:
         """Raise ConfigurationError, naming the difference, if the snapshot does not fit."""
-        if snapshot.guest != self.spec.guest.key:
+        if snapshot.guest != self.spec.guest.kind:
             raise ConfigurationError(
                 f"the snapshot is of another guest ({snapshot.guest[:12]}) than this sandbox's"
-                f" ({self.spec.guest.key[:12]}, {self.spec.guest.name})"
+                f" ({self.spec.guest.kind[:12]}, {self.spec.guest.name})"
             )
         for name, ours in vars(self.spec.config).items():
             theirs = getattr(snapshot.memory.config, name)

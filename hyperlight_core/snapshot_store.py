@@ -39,7 +39,7 @@ class Manifest(Model):
     Attributes:
         format: of this directory.
         abi_version: HL_ABI_VERSION.
-        guest: key of the guest.
+        guest: kind of the guest.
         processor: hash of what the processor can do; a booted guest has adapted to that.
         memory, in_size, out_size, console_size: those of VmConfig, in bytes.
     """
@@ -81,7 +81,7 @@ def _place(manifest: Manifest) -> Path:
 
 def find(spec: MachineSpec) -> MemorySnapshot | None:
     """The kept snapshot of this guest in this configuration, or None."""
-    manifest = _manifest(spec.guest.key, spec.config)
+    manifest = _manifest(spec.guest.kind, spec.config)
     place = _place(manifest)
     if not place.is_dir():
         return None
@@ -95,7 +95,7 @@ def find(spec: MachineSpec) -> MemorySnapshot | None:
 
 def keep(spec: MachineSpec, snapshot: MemorySnapshot) -> None:
     """Keep the snapshot, if it can be written; a failure is logged and nothing more."""
-    manifest = _manifest(spec.guest.key, spec.config)
+    manifest = _manifest(spec.guest.kind, spec.config)
     try:
         save(snapshot, _place(manifest), manifest)
     except (HypervisorError, OSError) as error:

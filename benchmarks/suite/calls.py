@@ -38,7 +38,12 @@ def _python(sandbox: Sandbox) -> Iterator[Result]:
     taken = samples(reset_and_print, 1000)
     middle = median(taken) * 1e6
     yield Result(
-        "reset and print in CPython", middle, "us", 2100, "best published peer", 75,
+        "reset and print in CPython",
+        middle,
+        "us",
+        2100,
+        "best published peer",
+        75,
         target_is_value=True,
     )
     p99 = percentile(taken, 0.99) * 1e6

@@ -48,6 +48,11 @@ def _compare(name: str, sandbox: Sandbox, code: str, threads: str = "") -> Resul
         inside.append(float(sandbox.run(single + code).stdout))
         outside.append(float(native_python(single + code)))
     return Result(
-        f"{name}, speed", 1 / min(inside), "1/s", 1 / min(outside), "outside", 0.97,
+        f"{name}, speed",
+        1 / min(inside),
+        "1/s",
+        1 / min(outside),
+        "outside",
+        0.97,
         higher_is_better=True,
     )

@@ -37,6 +37,12 @@ def measure() -> Iterator[Result]:
         with Sandbox(plugins={"fs": {"mounts": mounts}}, timeout=None) as sandbox:
             inside = float(sandbox.run(READ.format(path="/data/large")).stdout)
     yield Result(
-        "64 KiB reads from a mount", inside, "GB/s", outside, "native read", 1.0,
-        higher_is_better=True, target_is_value=True,
+        "64 KiB reads from a mount",
+        inside,
+        "GB/s",
+        outside,
+        "native read",
+        1.0,
+        higher_is_better=True,
+        target_is_value=True,
     )

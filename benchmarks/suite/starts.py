@@ -21,12 +21,22 @@ def measure() -> Iterator[Result]:
     native = median(samples(lambda: subprocess.run(command, capture_output=True, check=True), 20))
     first = median(samples(lambda: _first_output(cache=False), 10, 1))
     yield Result(
-        "first start, image packed", first * 1e3, "ms", native * 1e3, "native python3 -c", 40,
+        "first start, image packed",
+        first * 1e3,
+        "ms",
+        native * 1e3,
+        "native python3 -c",
+        40,
         target_is_value=True,
     )
     snapshot = median(samples(lambda: _first_output(cache=True), 50, 3))
     yield Result(
-        "new sandbox from the snapshot", snapshot * 1e3, "ms", 7.1, "best published peer", 2.5,
+        "new sandbox from the snapshot",
+        snapshot * 1e3,
+        "ms",
+        7.1,
+        "best published peer",
+        2.5,
         target_is_value=True,
     )
     yield from _clones()
@@ -50,7 +60,12 @@ def _clones() -> Iterator[Result]:
             twin.run("print('hello')")
         each = (_private_mib() - before) / CLONES
         yield Result(
-            "private memory of a clone that has printed", each, "MiB", 6, "best published peer", 1.5,
+            "private memory of a clone that has printed",
+            each,
+            "MiB",
+            6,
+            "best published peer",
+            1.5,
             target_is_value=True,
         )
         for twin in twins:
@@ -61,5 +76,3 @@ def _private_mib() -> float:
     """Private memory of this process, from proc(5)."""
     lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
-
-
