@@ -287,7 +287,7 @@ class FunctionGuest:
             text = wire.error_text(request.id, -32000, str(error), {"type": error.type_name})
         wire.write_frame(vm.buffers.from_guest, text)
 
-    def _invoke(self, vm: FakeVm, request: wire.Request) -> Generator[Exit | None, None, Any]:
+    def _invoke(self, vm: FakeVm, request: wire.Message) -> Generator[Exit | None, None, Any]:
         function = self._functions.get(request.method)
         if function is None:
             raise GuestFunctionError("the guest has no such function")

@@ -50,6 +50,7 @@ __all__ = [
     "Answer",
     "ErrorObject",
     "Frame",
+    "Message",
     "MessageId",
     "Request",
     "Response",
@@ -83,6 +84,7 @@ INTERNAL_ERROR: Final = -32603
 
 MessageId = int | Annotated[str, Field(max_length=TEXT_LIMIT)] | None
 
+_USUAL_MEMBERS: Final = 4
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_NUMBER = b"0" * 19
 
@@ -195,18 +197,22 @@ def _check_numbers(value: Any) -> None:
 # ---- JSON-RPC 2.0 ------------------------------------------------------------------------------
 
 
+class Message(NamedTuple):
+    """What a request asks for; `is_notification` says that the caller must get no answer."""
+
+    method: str
+    params: dict[str, Any] | list[Any]
+    id: MessageId
+    is_notification: bool
+
+
 class Request(Model):
-    """A call, or a notification if `id` was not given."""
+    """A request as it is sent."""
 
     jsonrpc: Literal["2.0"]
     method: Annotated[str, Field(max_length=TEXT_LIMIT)]
     params: dict[str, Any] | list[Any] = Field(default_factory=dict)
     id: MessageId = None
-
-    @property
-    def is_notification(self) -> bool:
-        """Whether the caller must get no answer."""
-        return "id" not in self.model_fields_set
 
 
 class ErrorObject(Model):
@@ -237,17 +243,29 @@ _validate_request = Request.__pydantic_validator__.validate_python
 _validate_response = Response.__pydantic_validator__.validate_python
 
 
-def parse_request(message: Any) -> Request:
+def parse_request(message: Any) -> Message:
     """The request that a parsed JSON value is.
 
     Raises:
         ProtocolError: it is none.
     """
+    if type(message) is dict and len(message) == _USUAL_MEMBERS:
+        # The usual request needs no model: these four members, and nothing to convert.
+        method, params = message.get("method"), message.get("params")
+        identifier = message.get("id")
+        if (
+            type(params) is dict
+            and type(identifier) is int
+            and type(method) is str
+            and len(method) <= TEXT_LIMIT
+            and message.get("jsonrpc") == "2.0"
+        ):
+            return Message(method, params, identifier, is_notification=False)
     try:
         request: Request = _validate_request(message)
     except ValidationError as error:
         raise ProtocolError(f"not a JSON-RPC 2.0 request: {describe(error)}") from None
-    return request
+    return Message(request.method, request.params, request.id, "id" not in request.model_fields_set)
 
 
 def parse_response(text: bytes, expected_id: int) -> Answer:

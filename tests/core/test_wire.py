@@ -278,7 +278,7 @@ def test_colons_in_strings_are_no_members(quoted: bytes) -> None:
 # ---- JSON-RPC 2.0 ------------------------------------------------------------------------------
 
 
-def request(**members: Any) -> wire.Request:
+def request(**members: Any) -> wire.Message:
     """A parsed request with these members besides the version."""
     return wire.parse_request({"jsonrpc": "2.0"} | members)
 
