@@ -350,7 +350,7 @@ _FLAGS = (
 def _sdk() -> tuple[Path, ...]:
     """The folders with start.c and the headers: in the package, or in the checkout around it."""
     package = Path(__file__).resolve().parent
-    installed = package / "guests" / "sdk"
+    installed = package / "guests" / "include"
     if installed.is_dir():
         return (installed,)
     return package.parent / "guests" / "sdk", package.parent / "vmm_c" / "include"
