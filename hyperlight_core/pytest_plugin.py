@@ -41,6 +41,34 @@ class MakeFakeVm(Protocol):
         """Make a VM, closed after the test, whose guest answers from these functions."""
 
 
+class ConformanceHooks:
+    """What the `conftest.py` of a plugin's tests may implement."""
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_hyperlight_configuration(self, plugin: str, tmp_path: Path) -> dict[str, Any] | None:
+        """The configuration a plugin is tested with, by its name; None for that of another one."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let test suites configure their plugins."""
+    pluginmanager.add_hookspecs(ConformanceHooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--hyperlight-conformance`."""
+    parser.addoption(
+        "--hyperlight-conformance",
+        action="store_true",
+        help="also test what every hyperlight plugin must do, on those installed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run the conformance tests beside the others, if they are asked for."""
+    if config.getoption("--hyperlight-conformance"):
+        config.args.append(str(Path(__file__).with_name("conformance.py")))
+
+
 #: The fixture `guest`: a native guest from C source.
 MakeGuest = Callable[[str], GuestImage]
 

@@ -51,7 +51,8 @@ class CallRecord(NamedTuple):
     Attributes:
         method: what the guest asked for; if `function` is None, any text it likes.
         function: what answered, or None if there is no such host function.
-        error: what it answered with instead of a result, or None.
+        code: the JSON-RPC error code it answered with instead of a result, or None.
+        message: the text of that error, or "".
         seconds: how long it took.
         received: bytes of the request's attachment.
         sent: bytes of the answer, JSON and attachment.
@@ -59,7 +60,8 @@ class CallRecord(NamedTuple):
 
     method: str
     function: HostFunction | None
-    error: HostFunctionError | None
+    code: int | None
+    message: str
     seconds: float
     received: int
     sent: int
@@ -374,20 +376,21 @@ class HostFunctionTable(Mapping[str, HostFunction]):
             request = wire.parse_request(message)
         except ProtocolError as error:
             return wire.error_text(_id_of(message), wire.INVALID_REQUEST, str(error))
-        entry, failure = self._entry(request.method), None
+        entry, code, reason = self._entry(request.method), None, ""
         began = 0.0 if observe is None else time.perf_counter()
         try:
             if entry is None:
                 raise MethodNotFoundError(f"no host function {request.method!r}")
             text = wire.result_text(request.id, entry.invoke(request.params, call, check))
         except HostFunctionError as error:
-            call.size, failure = 0, error
+            # Not the exception itself: its frames may hold on to guest memory.
+            call.size, code, reason = 0, error.code, error.message
             text = _failure(request.id, error, entry)
         if observe is not None:
             function = None if entry is None else entry.function
             seconds = time.perf_counter() - began
             received, sent = len(call.attachment), len(text) + call.size
-            observe(CallRecord(request.method, function, failure, seconds, received, sent))
+            observe(CallRecord(request.method, function, code, reason, seconds, received, sent))
         return b"" if request.is_notification else text
 
     def _entry(self, method: str) -> _Entry | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hyperlight_core import wire
-from hyperlight_core.errors import DeniedError, MethodNotFoundError
+from hyperlight_core.errors import DeniedError
 from hyperlight_core.functions import HostCall, HostFunction, Model, functions_of, host_function
 from hyperlight_core.openrpc import DISCOVER, openrpc_document
 from hyperlight_core.table import CallRecord, HostFunctionTable
@@ -62,7 +64,7 @@ def test_an_observer_is_told_of_each_call_after_it(table: HostFunctionTable) -> 
     answer = ask(table, call("test.echo", text="hi"), b"four", observe=records.append)
     (record,) = records
     assert (record.method, record.function) == ("test.echo", table["test.echo"])
-    assert (record.error, record.received) == (None, 4)
+    assert (record.code, record.message, record.received) == (None, "", 4)
     assert record.sent == len(json.dumps(answer, separators=(",", ":"))) + 4
     assert 0 < record.seconds < 60
 
@@ -71,12 +73,9 @@ def test_an_observer_is_told_of_errors(table: HostFunctionTable) -> None:
     records: list[CallRecord] = []
     batch = [call("test.refuse", text=""), call("test.echo"), call("no\x1b[2J.such")]
     ask(table, batch, observe=records.append)
-    denied, invalid, unknown = records
-    assert isinstance(denied.error, DeniedError)
-    assert invalid.error is not None
-    assert invalid.error.code == -32602
-    assert isinstance(unknown.error, MethodNotFoundError)
-    assert (unknown.method, unknown.function) == ("no\x1b[2J.such", None)
+    assert [record.code for record in records] == [-32001, -32602, -32601]
+    assert records[0].message == "no"
+    assert (records[2].method, records[2].function) == ("no\x1b[2J.such", None)
 
 
 def test_an_observer_is_told_of_vetoes_and_notifications(table: HostFunctionTable) -> None:
@@ -87,7 +86,7 @@ def test_an_observer_is_told_of_vetoes_and_notifications(table: HostFunctionTabl
 
     message = {"jsonrpc": "2.0", "method": "test.echo", "params": {"text": ""}}
     assert ask(table, message, check=veto, observe=records.append) is None
-    assert str(records[0].error) == "not today"
+    assert records[0].message == "not today"
 
 
 def test_what_is_no_request_is_no_call(table: HostFunctionTable) -> None:
@@ -102,6 +101,30 @@ def test_an_exception_of_an_observer_stops_the_run(table: HostFunctionTable) -> 
 
     with pytest.raises(LookupError, match=r"test\.echo"):
         ask(table, call("test.echo", text=""), observe=stop)
+
+
+class Keeper(Plugin):
+    """Its errors hold on to what the handler had, as tracebacks do."""
+
+    @host_function("test.keep")
+    def keep(self, _request: Text, call: HostCall) -> Text:
+        """Fail while holding guest memory."""
+        self.view = weakref.ref(held := memoryview(call.attachment))
+        raise DeniedError(f"no {len(held)} bytes")
+
+
+def test_what_a_failing_handler_held_is_gone_with_the_answer() -> None:
+    """Without the garbage collector, which may run when guest memory is unmapped already."""
+    keeper = Keeper()
+    records: list[CallRecord] = []
+    gc.disable()
+    try:
+        message = call("test.keep", text="")
+        ask(HostFunctionTable(functions_of(keeper)), message, b"four", observe=records.append)
+    finally:
+        gc.enable()
+    assert records[0].message == "no 4 bytes"
+    assert keeper.view() is None
 
 
 # ---- discovery ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,13 @@ RIGHTS = {"ro": Permission.of("ro"), "rw": Permission.of("rw") | Permission.CHMO
 
 # The plugin is for the core: without it there is no such thing to test.
 collect_ignore = [] if importlib.util.find_spec("hyperlight_core") else ["plugin"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_hyperlight_configuration(plugin: str, tmp_path: Path) -> dict[str, Any] | None:
+    """What the conformance tests of the core reach: an empty directory."""
+    mount = {"host": str(tmp_path), "guest": "/data", "mode": "rw"}
+    return {"mounts": [mount]} if plugin == "fs" else None
 
 
 class Host:

@@ -81,7 +81,7 @@ class EchoPlugin:
     @hookimpl
     def snapshot_restored(self, snapshot: SnapshotToken) -> None:
         """Forget what came after the snapshot."""
-        del self.diary[snapshot.plugin_state["echo"] :]
+        del self.diary[snapshot.plugin_state.get("echo", 0) :]
 
     @hookimpl
     def closed(self) -> None:
