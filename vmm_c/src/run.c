@@ -136,7 +136,8 @@ static int check_console(hl_vm *vm, struct hl_exit *result) {
     uint32_t used = __atomic_load_n(&control_of(vm)->console_used, __ATOMIC_RELAXED);
     if (used > vm->config.console_size) {
         /* It was the host that stopped the guest: that remains the reason. */
-        if (result->kind >= HL_EXIT_TIMEOUT) return 0;
+        if (result->kind >= HL_EXIT_TIMEOUT)
+            return 0;
         return violation(result, 0, "the guest claims more console text than its buffer holds");
     }
     result->console_used = used;

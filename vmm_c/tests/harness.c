@@ -15,9 +15,12 @@ int main(int count, char **names) {
     int ran = 0;
     for (struct test_case *test = tests; test; test = test->next) {
         bool wanted = count == 1;
-        for (int i = 1; i < count; i++) wanted |= !strcmp(names[i], test->name);
-        if (list) puts(test->name);
-        if (!wanted || list) continue;
+        for (int i = 1; i < count; i++)
+            wanted |= !strcmp(names[i], test->name);
+        if (list)
+            puts(test->name);
+        if (!wanted || list)
+            continue;
         printf("%s\n", test->name);
         fflush(stdout);
         test->run();
@@ -34,8 +37,11 @@ uint64_t random_next(uint64_t *state) {
 }
 
 struct hl_config test_config(void) {
-    return (struct hl_config){.memory = TEST_MEMORY, .in_size = 0x10000, .out_size = 0x10000,
-                              .console_size = 0x1000, .image_fd = -1};
+    return (struct hl_config){.memory = TEST_MEMORY,
+                              .in_size = 0x10000,
+                              .out_size = 0x10000,
+                              .console_size = 0x1000,
+                              .image_fd = -1};
 }
 
 uint8_t *test_program(size_t *size) {
@@ -61,12 +67,14 @@ hl_vm *test_vm(void) {
     return vm;
 }
 
-struct hl_exit test_call(hl_vm *vm, const char *method, const char *params, const struct hl_limits *limits) {
+struct hl_exit test_call(hl_vm *vm, const char *method, const char *params,
+                         const struct hl_limits *limits) {
     struct hl_exit left;
     uint8_t frame[1024];
     struct hl_frame header = {HL_ABI_VERSION, 0, 0, 0};
     int size = snprintf((char *)frame + sizeof header, sizeof frame - sizeof header,
-                        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":{%s}}", method, params);
+                        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":{%s}}", method,
+                        params);
     header.json_size = (uint32_t)size;
     memcpy(frame, &header, sizeof header);
     CHECK(!hl_vm_write(vm, hl_vm_in_address(vm), frame, sizeof header + (size_t)size));

@@ -12,7 +12,8 @@ struct storm {
 
 static void *kill_on(void *argument) {
     struct storm *storm = argument;
-    while (!atomic_load(&storm->over)) hl_vm_kill(storm->vm);
+    while (!atomic_load(&storm->over))
+        hl_vm_kill(storm->vm);
     return NULL;
 }
 
@@ -25,14 +26,16 @@ TEST(a_storm_of_kills_leaves_a_vm_that_works) {
     hl_snapshot *start;
     pthread_t killers[KILLERS];
     CHECK(!hl_vm_snapshot(storm.vm, &start));
-    for (int i = 0; i < KILLERS; i++) CHECK(!pthread_create(&killers[i], NULL, kill_on, &storm));
+    for (int i = 0; i < KILLERS; i++)
+        CHECK(!pthread_create(&killers[i], NULL, kill_on, &storm));
     for (int round = 0; round < ROUNDS; round++) {
         struct hl_limits limits = {test_now_ns() + (round % 3) * MS, INT64_MAX};
         CHECK(may_happen(test_call(storm.vm, round & 1 ? "spin" : "count", "", &limits).kind));
         CHECK(!hl_vm_restore(storm.vm, start));
     }
     atomic_store(&storm.over, true);
-    for (int i = 0; i < KILLERS; i++) pthread_join(killers[i], NULL);
+    for (int i = 0; i < KILLERS; i++)
+        pthread_join(killers[i], NULL);
     CHECK(!hl_vm_restore(storm.vm, start));
     CHECK(test_call(storm.vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
     hl_vm_close(storm.vm);
@@ -44,7 +47,8 @@ TEST(a_kill_before_the_run_is_not_lost_and_stays_until_a_restore) {
     hl_snapshot *start;
     CHECK(!hl_vm_snapshot(vm, &start));
     hl_vm_kill(vm);
-    for (int i = 0; i < 3; i++) CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_KILLED);
+    for (int i = 0; i < 3; i++)
+        CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_KILLED);
     CHECK(!hl_vm_restore(vm, start) && test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
     hl_vm_close(vm);
     hl_snapshot_unref(start);
@@ -90,7 +94,8 @@ TEST(a_deadline_ends_sleep_and_work) {
 
 TEST(a_budget_counts_work_and_not_sleep) {
     hl_vm *vm = test_vm();
-    struct hl_limits budget = {INT64_MAX, 5 * MS}, both = {test_now_ns() + 20 * MS, 10000 * (int64_t)MS};
+    struct hl_limits budget = {INT64_MAX, 5 * MS},
+                     both = {test_now_ns() + 20 * MS, 10000 * (int64_t)MS};
     hl_snapshot *start;
     CHECK(!hl_vm_snapshot(vm, &start));
     struct hl_exit left = test_call(vm, "spin", "", &budget);
@@ -116,7 +121,8 @@ static void *work(void *argument) {
         bool spin = random_next(&worker->seed) & 1;
         struct hl_limits limits = {test_now_ns() + (spin ? 1 : 100000) * (int64_t)MS, INT64_MAX};
         CHECK(!hl_vm_restore(vm, worker->start));
-        CHECK(test_call(vm, spin ? "spin" : "count", "", &limits).kind == (spin ? HL_EXIT_TIMEOUT : HL_EXIT_PARK));
+        CHECK(test_call(vm, spin ? "spin" : "count", "", &limits).kind ==
+              (spin ? HL_EXIT_TIMEOUT : HL_EXIT_PARK));
     }
     hl_vm_close(vm);
     return NULL;
@@ -134,6 +140,7 @@ TEST(many_threads_run_vms_of_one_snapshot) {
         workers[i] = (struct worker){start, (uint64_t)i};
         CHECK(!pthread_create(&threads[i], NULL, work, &workers[i]));
     }
-    for (int i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < WORKERS; i++)
+        pthread_join(threads[i], NULL);
     hl_snapshot_unref(start);
 }

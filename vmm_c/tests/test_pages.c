@@ -13,10 +13,13 @@ static void compare(const struct page_set *set, const uint8_t *model) {
     CHECK(page_set_count(set) == count);
     for (size_t from = 0; from <= set->pages; from++) {
         size_t next = from, end;
-        while (next < set->pages && !model[next]) next++;
+        while (next < set->pages && !model[next])
+            next++;
         CHECK(page_set_next(set, from) == next);
-        for (end = next; end < set->pages && model[end];) end++;
-        if (next < set->pages) CHECK(page_set_run_end(set, next) == end);
+        for (end = next; end < set->pages && model[end];)
+            end++;
+        if (next < set->pages)
+            CHECK(page_set_run_end(set, next) == end);
     }
 }
 
@@ -28,7 +31,8 @@ TEST(a_set_of_pages_is_what_was_put_into_it) {
         CHECK(!page_set_init(&set, pages) && !page_set_init(&other, pages));
         compare(&set, model);
         for (int round = 0; round < 8; round++) {
-            size_t first = random_below(&state, pages), count = random_below(&state, pages - first + 1);
+            size_t first = random_below(&state, pages),
+                   count = random_below(&state, pages - first + 1);
             page_set_add_range(round & 1 ? &set : &other, first, count);
             page_set_add(&set, &other);
             memset(model + first, 1, count);

@@ -25,7 +25,8 @@ static void keep(hl_vm *vm, struct kept *kept) {
     hl_snapshot *old = kept->snapshot;
     CHECK(!hl_vm_snapshot(vm, &kept->snapshot));
     hl_snapshot_unref(old);
-    if (!kept->memory) kept->memory = malloc(TEST_MEMORY);
+    if (!kept->memory)
+        kept->memory = malloc(TEST_MEMORY);
     memcpy(kept->memory, memory_of(vm), TEST_MEMORY);
     CHECK(!hl_vm_get_registers(vm, &kept->registers));
 }
@@ -56,8 +57,8 @@ static void guest_writes(hl_vm *vm, uint64_t *state) {
     char params[128];
     /* Mostly a few pages, now and then so many that the log is started anew. */
     uint64_t count = random_below(state, 8) ? random_below(state, 40) : 1500;
-    snprintf(params, sizeof params, "\"seed\":%llu,\"count\":%llu", (unsigned long long)(random_next(state) >> 2),
-             (unsigned long long)count);
+    snprintf(params, sizeof params, "\"seed\":%llu,\"count\":%llu",
+             (unsigned long long)(random_next(state) >> 2), (unsigned long long)count);
     CHECK(test_call(vm, "scribble", params, &no_limits).kind == HL_EXIT_PARK);
 }
 
@@ -72,8 +73,10 @@ static void host_writes(hl_vm *vm, uint64_t *state) {
 static void walk(uint64_t state) {
     hl_vm *vms[VMS];
     struct kept kept[KEPT] = {0};
-    for (int i = 0; i < VMS; i++) vms[i] = test_vm();
-    for (int i = 0; i < KEPT; i++) keep(vms[0], &kept[i]);
+    for (int i = 0; i < VMS; i++)
+        vms[i] = test_vm();
+    for (int i = 0; i < KEPT; i++)
+        keep(vms[0], &kept[i]);
     for (int step = 0; step < STEPS; step++) {
         hl_vm *vm = vms[random_below(&state, VMS)];
         struct kept *one = &kept[random_below(&state, KEPT)];
@@ -81,12 +84,17 @@ static void walk(uint64_t state) {
         case 0: keep(vm, one); break;
         case 1: keep(vm, one), guest_writes(vm, &state), go_back(vm, one); break;
         case 2: through_a_file(one); break;
-        case 3: case 4: host_writes(vm, &state); break;
-        case 5: case 6: case 7: case 8: guest_writes(vm, &state); break;
+        case 3:
+        case 4: host_writes(vm, &state); break;
+        case 5:
+        case 6:
+        case 7:
+        case 8: guest_writes(vm, &state); break;
         default: go_back(vm, one);
         }
     }
-    for (int i = 0; i < VMS; i++) hl_vm_close(vms[i]);
+    for (int i = 0; i < VMS; i++)
+        hl_vm_close(vms[i]);
     for (int i = 0; i < KEPT; i++) {
         hl_snapshot_unref(kept[i].snapshot);
         free(kept[i].memory);
@@ -94,7 +102,8 @@ static void walk(uint64_t state) {
 }
 
 TEST(every_restore_brings_back_memory_and_registers_byte_for_byte) {
-    for (uint64_t seed = 1; seed <= 4; seed++) walk(seed);
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        walk(seed);
 }
 
 TEST(a_snapshot_outlives_its_vm_and_its_parents) {
@@ -123,10 +132,12 @@ TEST(snapshots_that_nobody_holds_do_not_pile_up) {
     guest_writes(vm, &state);
     go_back(vm, &last); /* from here on the log of dirtied pages is on */
     for (int round = 0; round < 200; round++) {
-        if (round % 3) host_writes(vm, &state);
+        if (round % 3)
+            host_writes(vm, &state);
         keep(vm, &last);
         CHECK(snapshot_depth(last.snapshot) <= 16);
-        if (round % 20 == 19) go_back(other, &last);
+        if (round % 20 == 19)
+            go_back(other, &last);
     }
     hl_snapshot_unref(last.snapshot);
     free(last.memory);
@@ -164,15 +175,19 @@ TEST(a_forged_snapshot_file_is_refused_or_harmless) {
     for (int round = 0; round < 200; round++) {
         uint8_t changed[65536];
         memcpy(changed, cpu, size);
-        for (int i = 0; i < 20; i++) changed[random_below(&state, size)] = (uint8_t)random_next(&state);
+        for (int i = 0; i < 20; i++)
+            changed[random_below(&state, size)] = (uint8_t)random_next(&state);
         CHECK(!hl_snapshot_load(&config, fd, changed, size, &forged));
         struct hl_limits limits = {test_now_ns() + 2000000, INT64_MAX};
         struct hl_exit left;
-        if (!hl_vm_restore(vm, forged)) CHECK(!hl_vm_run(vm, &limits, &left));
+        if (!hl_vm_restore(vm, forged))
+            CHECK(!hl_vm_run(vm, &limits, &left));
         hl_snapshot_unref(forged);
-        CHECK(!hl_vm_restore(vm, good) && test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+        CHECK(!hl_vm_restore(vm, good) &&
+              test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
     }
-    CHECK(!ftruncate(fd, TEST_MEMORY - 1) && hl_snapshot_load(&config, fd, cpu, size, &forged) == -EINVAL);
+    CHECK(!ftruncate(fd, TEST_MEMORY - 1) &&
+          hl_snapshot_load(&config, fd, cpu, size, &forged) == -EINVAL);
     close(fd);
     hl_snapshot_unref(good);
     hl_vm_close(vm);

@@ -20,8 +20,8 @@ static void execute(struct hl_request *request) {
     __asm__ volatile("call *%1"
                      : "=a"(result)
                      : "r"(code)
-                     : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-                       "memory", "cc");
+                     : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+                       "r14", "r15", "memory", "cc");
     hl_json_int(&request->result, (int64_t)result);
 }
 
@@ -48,9 +48,10 @@ static void poke(struct hl_request *request) {
 /* Leaves with a frame that says whatever the test wants: as a reply, or as a host call. */
 static void forge(struct hl_request *request) {
     uint8_t *frame = (uint8_t *)hl_boot_info()->out_address;
-    const struct hl_frame header = {
-        (uint32_t)number(request, "version"), (uint32_t)number(request, "json_size"),
-        (uint32_t)number(request, "attachment_offset"), (uint32_t)number(request, "attachment_size")};
+    const struct hl_frame header = {(uint32_t)number(request, "version"),
+                                    (uint32_t)number(request, "json_size"),
+                                    (uint32_t)number(request, "attachment_offset"),
+                                    (uint32_t)number(request, "attachment_size")};
     size_t size = 0;
     hl_param_text(request, "text", (char *)frame + sizeof header, 60000, &size);
     memcpy(frame, &header, sizeof header);
@@ -97,7 +98,8 @@ static void call(struct hl_request *request) {
 static void __attribute__((noinline)) recurse(volatile uint8_t *above) {
     volatile uint8_t here[1024];
     here[0] = *above;
-    if (here[0] == 0) recurse(here);
+    if (here[0] == 0)
+        recurse(here);
     here[1] = here[0];
 }
 
@@ -108,13 +110,15 @@ static void recursion(struct hl_request *request) {
 
 static void spin(struct hl_request *request) {
     hl_print("spinning\n");
-    while (!request->failed) __asm__ volatile("" : "+m"(request->failed));
+    while (!request->failed)
+        __asm__ volatile("" : "+m"(request->failed));
 }
 
 /* Sleeps until a time of the test's choice, again and again. */
 static void sleep_on(struct hl_request *request) {
     hl_control()->park_deadline_ns = number(request, "until");
-    for (;;) hl_out(HL_PORT_PARK, HL_PARK_BLOCKED);
+    for (;;)
+        hl_out(HL_PORT_PARK, HL_PARK_BLOCKED);
 }
 
 static void stop(struct hl_request *request) { hl_exit((int)number(request, "status")); }
@@ -122,8 +126,10 @@ static void stop(struct hl_request *request) { hl_exit((int)number(request, "sta
 static uint64_t counted;
 static void count(struct hl_request *request) { hl_json_uint(&request->result, ++counted); }
 
-const struct hl_method hl_methods[] = {
-    {"execute", execute}, {"scribble", scribble}, {"peek", peek},   {"poke", poke},
-    {"forge", forge},     {"console", console},   {"flood", flood}, {"call", call},
-    {"recursion", recursion}, {"spin", spin},     {"sleep_on", sleep_on}, {"stop", stop},
-    {"count", count},     {0}};
+const struct hl_method hl_methods[] = {{"execute", execute},     {"scribble", scribble},
+                                       {"peek", peek},           {"poke", poke},
+                                       {"forge", forge},         {"console", console},
+                                       {"flood", flood},         {"call", call},
+                                       {"recursion", recursion}, {"spin", spin},
+                                       {"sleep_on", sleep_on},   {"stop", stop},
+                                       {"count", count},         {0}};

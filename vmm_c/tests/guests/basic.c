@@ -16,7 +16,8 @@ static void print(struct hl_request *request) {
 }
 static void spin(struct hl_request *request) {
     (void)request;
-    for (;;) __asm__ volatile("");
+    for (;;)
+        __asm__ volatile("");
 }
 static void null(struct hl_request *request) {
     hl_json_int(&request->result, *(volatile int *)(uintptr_t)(8 + request->attachment_size));
@@ -40,7 +41,8 @@ static void system_call(struct hl_request *request) {
 static void scribble(struct hl_request *request) {
     int64_t seed, count;
     if (!hl_param_int(request, "seed", &seed) || !hl_param_int(request, "count", &count))
-        return hl_reply_error(request, HL_ERROR_PARAMS, "scribble takes the integers seed and count");
+        return hl_reply_error(request, HL_ERROR_PARAMS,
+                              "scribble takes the integers seed and count");
     for (uint64_t state = (uint64_t)seed; count > 0; count--) {
         state = state * 6364136223846793005 + 1442695040888963407;
         *(volatile uint8_t *)(0x300000 + (state >> 33) % 0x400000) = (uint8_t)(state >> 56);
@@ -48,7 +50,8 @@ static void scribble(struct hl_request *request) {
 }
 static void sleep_until(int64_t deadline_ns) {
     hl_control()->park_deadline_ns = deadline_ns;
-    for (;;) hl_out(HL_PORT_PARK, HL_PARK_BLOCKED);
+    for (;;)
+        hl_out(HL_PORT_PARK, HL_PARK_BLOCKED);
 }
 static void sleep_on(struct hl_request *request) {
     (void)request;
@@ -58,6 +61,16 @@ static void doze(struct hl_request *request) {
     (void)request;
     sleep_until(INT64_MIN);
 }
-const struct hl_method hl_methods[] = {{"add", add}, {"count", count}, {"print", print}, {"spin", spin},
-    {"null", null}, {"rdtsc", read_tsc}, {"outsider", outsider}, {"shoot_system", shoot_system},
-    {"syscall", system_call}, {"scribble", scribble}, {"sleep", sleep_on}, {"doze", doze}, {0}};
+const struct hl_method hl_methods[] = {{"add", add},
+                                       {"count", count},
+                                       {"print", print},
+                                       {"spin", spin},
+                                       {"null", null},
+                                       {"rdtsc", read_tsc},
+                                       {"outsider", outsider},
+                                       {"shoot_system", shoot_system},
+                                       {"syscall", system_call},
+                                       {"scribble", scribble},
+                                       {"sleep", sleep_on},
+                                       {"doze", doze},
+                                       {0}};

@@ -160,8 +160,8 @@ int64_t hl_fs_rmdir(const hl_fs *fs, const uint8_t *path, size_t path_size);
 int64_t hl_fs_unlink(const hl_fs *fs, const uint8_t *path, size_t path_size);
 int64_t hl_fs_rename(const hl_fs *fs, const uint8_t *source, size_t source_size,
                      const uint8_t *target, size_t target_size);
-int64_t hl_fs_link(const hl_fs *fs, const uint8_t *source, size_t source_size, const uint8_t *target,
-                   size_t target_size);
+int64_t hl_fs_link(const hl_fs *fs, const uint8_t *source, size_t source_size,
+                   const uint8_t *target, size_t target_size);
 int64_t hl_fs_symlink(const hl_fs *fs, const uint8_t *target, size_t target_size,
                       const uint8_t *path, size_t path_size);
 /* Returns the bytes of the target; ERANGE if it does not fit. */

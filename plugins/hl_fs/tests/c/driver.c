@@ -57,7 +57,8 @@ static int64_t run(const hl_fs *fs, const char *name, size_t *size) {
         *size = code ? 0 : sizeof *status;
     } else if (!strcmp(name, "list")) {
         hl_fs_listing listing = {0};
-        code = hl_fs_list(fs, (uint64_t)NUMBER(0), (uint64_t)NUMBER(1), 1000, output, ROOM, &listing);
+        code =
+            hl_fs_list(fs, (uint64_t)NUMBER(0), (uint64_t)NUMBER(1), 1000, output, ROOM, &listing);
         *size = code ? 0 : listing.bytes;
     } else if (!strcmp(name, "mkdir"))
         code = hl_fs_mkdir(fs, BYTES(0), (uint32_t)NUMBER(1));
