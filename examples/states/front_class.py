@@ -1,10 +1,11 @@
-"""The way most users meet a sandbox type: one friendly class over the states of runtime_first.py."""
+"""The way most users meet a sandbox type: one friendly class over the states of another file."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 from runtime_first import LoadCode, Runtime, UserCode
+from typing_extensions import Self
 
 from hyperlight_core.guests import find_guest
 from hyperlight_core.machine import MachineSpec
@@ -37,11 +38,14 @@ class HandlerSandbox:
             raise RuntimeError("load some code first")
         return self._state.handle(event)
 
-    def __enter__(self) -> HandlerSandbox:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._state.close()
 
