@@ -29,14 +29,14 @@ def names(fs: CapFs, path: str) -> list[str]:
     return sorted(entry.name for entry in fs.scandir(path))
 
 
-def put(fs: CapFs, path: str, data: bytes) -> None:
+def put(fs: CapFs, path: str | bytes, data: bytes) -> None:
     """Write a file."""
     handle = fs.open(path, WRITE | CREATE | OpenFlag.TRUNCATE)
     fs.write(handle, data)
     fs.close_handle(handle)
 
 
-def get(fs: CapFs, path: str) -> bytes:
+def get(fs: CapFs, path: str | bytes) -> bytes:
     """Read a file."""
     handle = fs.open(path, READ)
     data = fs.read(handle, 1000)
