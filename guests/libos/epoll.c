@@ -79,7 +79,7 @@ static uint32_t interest_events(struct epoll_interest *interest, struct poll_set
     uint32_t wanted = interest->events & ~(EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP);
     if (interest->events == EPOLLONESHOT)
         return 0; /* reported once, not armed again */
-    uint32_t events = file_poll(interest->file, set) & (wanted | ALWAYS);
+    uint32_t events = file_poll(interest->file, wanted, set) & (wanted | ALWAYS);
     *changes = set->changes - before;
     bool is_old = !interest->is_fresh && *changes == interest->reported;
     return (interest->events & EPOLLET) && is_old ? 0 : events;

@@ -1,6 +1,6 @@
 /* poll.c: waiting for files: the loop under poll, select and epoll. */
 #include "process.h"
-#include "vfs.h"
+#include "socket.h"
 
 void readiness_changed(struct readiness *readiness) {
     readiness->changes++;
@@ -47,10 +47,11 @@ static void poll_hold(struct poll_set *set, struct file *file) {
     set->files[set->file_count++] = file_hold(file);
 }
 
-unsigned file_poll(struct file *file, struct poll_set *set) {
+unsigned file_poll(struct file *file, unsigned wanted, struct poll_set *set) {
     if (!file->operations->poll)
         return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
     poll_hold(set, file);
+    set->wanted = wanted;
     return set->failed ? 0 : file->operations->poll(file, set);
 }
 
@@ -59,14 +60,17 @@ static void poll_forget(struct poll_set *set) {
         file_close(set->files[i]);
     set->file_count = set->queue_count = 0;
     set->changes = 0;
+    set->is_unsure = false;
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 static long poll_once(struct poll_set *set, poll_scan *scan, void *context, int64_t deadline_ns) {
     set->deadline_ns = deadline_ns;
     long found = scan(context, set);
-    if (found || deadline_ns <= clock_monotonic_ns())
+    if (found)
         return found;
+    if (deadline_ns <= clock_monotonic_ns())
+        return set->is_unsure && sockets_ask() ? -EAGAIN : 0;
     if (set->failed)
         return -ENOMEM;
     long error = wait_on_any(set->queues, set->queue_count, set->deadline_ns);

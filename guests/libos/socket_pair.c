@@ -12,7 +12,9 @@ struct pair_end {
 
 static struct pair_end *end_of(const struct file *file) { return file->data; }
 
-static long pair_receive(struct file *file, void *to, size_t size, int flags) {
+static long pair_receive(struct file *file, void *to, size_t size, int flags,
+                         struct socket_name *from) {
+    from->size = 0;
     bool may_block = file_may_block(file) && !(flags & MSG_DONTWAIT);
     long got = stream_read(end_of(file)->in, to, size, may_block, flags & MSG_PEEK);
     while (got > 0 && (size_t)got < size && (flags & MSG_WAITALL) && !(flags & MSG_PEEK)) {
@@ -25,7 +27,10 @@ static long pair_receive(struct file *file, void *to, size_t size, int flags) {
     return got;
 }
 
-static long pair_send(struct file *file, const void *from, size_t size, int flags) {
+static long pair_send(struct file *file, const void *from, size_t size, int flags,
+                      const struct socket_name *to) {
+    if (to)
+        return -EISCONN;
     bool may_block = file_may_block(file) && !(flags & MSG_DONTWAIT);
     long put = stream_write(end_of(file)->out, from, size, may_block);
     if (put == -EPIPE && !(flags & MSG_NOSIGNAL))
@@ -34,13 +39,14 @@ static long pair_send(struct file *file, const void *from, size_t size, int flag
 }
 
 static long pair_read(struct file *file, void *to, size_t size, uint64_t offset) {
+    struct socket_name name;
     (void)offset;
-    return pair_receive(file, to, size, 0);
+    return pair_receive(file, to, size, 0, &name);
 }
 
 static long pair_write(struct file *file, const void *from, size_t size, uint64_t offset) {
     (void)offset;
-    return pair_send(file, from, size, 0);
+    return pair_send(file, from, size, 0, NULL);
 }
 
 static long pair_shutdown(struct file *file, int how) {
@@ -52,11 +58,12 @@ static long pair_shutdown(struct file *file, int how) {
 }
 
 /* Both ends have no name: only the family is told (unix(7), unnamed sockets). */
-static long pair_name(struct file *file, bool peer, void *name, uint32_t room) {
+static long pair_name(struct file *file, bool peer, struct socket_name *name) {
     uint16_t family = AF_UNIX;
     (void)file, (void)peer;
-    memcpy(name, &family, room < sizeof family ? room : sizeof family);
-    return sizeof family;
+    name->size = sizeof family;
+    memcpy(name->bytes, &family, sizeof family);
+    return 0;
 }
 
 static long pair_get_option(struct file *file, int level, int option, void *value, uint32_t room) {

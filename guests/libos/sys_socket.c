@@ -1,21 +1,10 @@
-/* sys_socket.c: the syscalls of sockets; the only ones there are come in pairs. */
+/* sys_socket.c: the syscalls that make sockets, connect them and ask about them. */
 #include "socket.h"
 #include "sys.h"
 
 #define OPTION_LIMIT 128
 
-/* As the kernel sees struct msghdr, recvmsg(2). */
-struct message {
-    void *name;
-    uint32_t name_size;
-    struct iovec *parts;
-    size_t part_count;
-    void *control;
-    size_t control_size;
-    uint32_t flags;
-};
-
-static struct file *socket_of(int descriptor, long *error) {
+struct file *socket_of(int descriptor, long *error) {
     struct file *file = file_of(descriptor);
     *error = !file ? -EBADF : file->operations->socket ? 0 : -ENOTSOCK;
     if (!file || *error == 0)
@@ -24,9 +13,16 @@ static struct file *socket_of(int descriptor, long *error) {
     return NULL;
 }
 
+/* ---- making ---------------------------------------------------------------------------------- */
 long sys_socket(const struct syscall_arguments *arguments) {
-    (void)arguments;
-    return -EAFNOSUPPORT;
+    int family = arguments->a[0], type = arguments->a[1], flags = type & ~SOCK_TYPE_MASK;
+    struct file *file;
+    if (family != AF_INET && family != AF_INET6)
+        return -EAFNOSUPPORT;
+    if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK))
+        return -EINVAL;
+    long error = inet_open(family, type & SOCK_TYPE_MASK, arguments->a[2], flags, &file);
+    return error ? error : descriptor_open(file, flags);
 }
 
 long sys_socketpair(const struct syscall_arguments *arguments) {
@@ -47,71 +43,116 @@ long sys_socketpair(const struct syscall_arguments *arguments) {
     return error ? error : descriptor_pair(ends, flags, to);
 }
 
-/* ---- sending and receiving ------------------------------------------------------------------- */
-static long transfer(struct file *file, bool sends, void *memory, size_t size, int flags) {
-    if (!user_range_ok(memory, size))
+/* ---- names ------------------------------------------------------------------------------------ */
+long socket_name_take(struct socket_name *name, uint64_t from, uint32_t size) {
+    if (size > sizeof name->bytes)
+        return -EINVAL;
+    if (!user_range_ok((void *)from, size))
         return -EFAULT;
-    return sends ? file->operations->socket->send(file, memory, size, flags)
-                 : file->operations->socket->receive(file, memory, size, flags);
+    memset(name, 0, sizeof *name);
+    memcpy(name->bytes, (void *)from, size);
+    name->size = size;
+    return 0;
 }
 
-static long transfer_one(const struct syscall_arguments *arguments, bool sends) {
+/* Gives `value`, whose whole size is `size`, as far as the program has room for it. */
+static long give_sized(const void *value, uint32_t size, uint64_t to, uint64_t size_at) {
+    if (!user_range_ok((void *)size_at, sizeof(uint32_t)))
+        return -EFAULT;
+    uint32_t room = *(uint32_t *)size_at;
+    uint32_t part = room < size ? room : size;
+    if (!user_range_ok((void *)to, part))
+        return -EFAULT;
+    memcpy((void *)to, value, part);
+    *(uint32_t *)size_at = size;
+    return 0;
+}
+
+long socket_name_give(const struct socket_name *name, uint64_t to, uint64_t size_at) {
+    return to && size_at ? give_sized(name->bytes, name->size, to, size_at) : 0;
+}
+
+static long tell_name(const struct syscall_arguments *arguments, bool peer) {
+    struct socket_name name;
     long error;
     struct file *file = socket_of(arguments->a[0], &error);
     if (!file)
         return error;
-    long moved = transfer(file, sends, (void *)arguments->a[1], arguments->a[2], arguments->a[3]);
+    error = file->operations->socket->name(file, peer, &name);
     file_close(file);
-    return moved;
+    return error ? error : give_sized(name.bytes, name.size, arguments->a[1], arguments->a[2]);
 }
 
-long sys_sendto(const struct syscall_arguments *arguments) {
-    return arguments->a[4] ? -EISCONN : transfer_one(arguments, true);
+long sys_getsockname(const struct syscall_arguments *arguments) {
+    return tell_name(arguments, false);
 }
 
-long sys_recvfrom(const struct syscall_arguments *arguments) {
-    long got = transfer_one(arguments, false);
-    if (got >= 0 && arguments->a[4] && arguments->a[5])
-        got = give_int(arguments->a[5], 0) ? -EFAULT : got; /* no sender's address */
-    return got;
+long sys_getpeername(const struct syscall_arguments *arguments) {
+    return tell_name(arguments, true);
 }
 
-static long transfer_message(const struct syscall_arguments *arguments, bool sends) {
-    struct message *message = (struct message *)arguments->a[1];
-    long error, done = 0;
-    if (!user_range_ok(message, sizeof *message) || message->part_count > UIO_MAXIOV ||
-        !user_range_ok(message->parts, message->part_count * sizeof(struct iovec)))
-        return -EFAULT;
-    if (sends && message->control_size)
-        return -EOPNOTSUPP;
+/* ---- connecting and listening ---------------------------------------------------------------- */
+/* connect and bind; `refusal` of sockets that are born connected. */
+static long use_name(const struct syscall_arguments *arguments, bool connects, long refusal) {
+    struct socket_name name;
+    long error;
     struct file *file = socket_of(arguments->a[0], &error);
     if (!file)
         return error;
-    int flags = arguments->a[2];
-    for (size_t i = 0; i < message->part_count; i++) {
-        struct iovec part = message->parts[i];
-        long moved = transfer(file, sends, part.iov_base, part.iov_len, flags);
-        if (moved < 0 && done == 0)
-            done = moved;
-        if (moved < 0)
-            break;
-        done += moved;
-        if ((size_t)moved < part.iov_len)
-            break;
-        flags |= sends || (flags & MSG_WAITALL) ? 0 : MSG_DONTWAIT; /* what is there is enough */
-    }
+    const struct socket_operations *socket = file->operations->socket;
+    error = socket_name_take(&name, arguments->a[1], arguments->a[2]);
+    if (error == 0 && !socket->connect)
+        error = refusal;
+    else if (error == 0)
+        error = connects ? socket->connect(file, &name) : socket->bind(file, &name);
     file_close(file);
-    if (!sends && done >= 0)
-        message->name_size = message->control_size = message->flags = 0;
-    return done;
+    return error;
 }
 
-long sys_sendmsg(const struct syscall_arguments *arguments) {
-    return transfer_message(arguments, true);
+long sys_connect(const struct syscall_arguments *arguments) {
+    return use_name(arguments, true, -EISCONN);
 }
 
-long sys_recvmsg(const struct syscall_arguments *arguments) {
-    return transfer_message(arguments, false);
+long sys_bind(const struct syscall_arguments *arguments) {
+    return use_name(arguments, false, -EINVAL);
+}
+
+long sys_listen(const struct syscall_arguments *arguments) {
+    long error;
+    struct file *file = socket_of(arguments->a[0], &error);
+    if (!file)
+        return error;
+    const struct socket_operations *socket = file->operations->socket;
+    error = socket->listen ? socket->listen(file, arguments->a[1]) : -EINVAL;
+    file_close(file);
+    return error;
+}
+
+static long accept_one(const struct syscall_arguments *arguments, int flags) {
+    struct socket_name from;
+    struct file *accepted = NULL;
+    long error;
+    if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK))
+        return -EINVAL;
+    struct file *file = socket_of(arguments->a[0], &error);
+    if (!file)
+        return error;
+    const struct socket_operations *socket = file->operations->socket;
+    error = socket->accept ? socket->accept(file, flags, &accepted, &from) : -EINVAL;
+    file_close(file);
+    if (error)
+        return error;
+    error = socket_name_give(&from, arguments->a[1], arguments->a[2]);
+    if (error == 0)
+        return descriptor_open(accepted, flags);
+    file_close(accepted);
+    return error;
+}
+
+long sys_accept(const struct syscall_arguments *arguments) { return accept_one(arguments, 0); }
+
+long sys_accept4(const struct syscall_arguments *arguments) {
+    return accept_one(arguments, arguments->a[3]);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -127,58 +168,30 @@ long sys_shutdown(const struct syscall_arguments *arguments) {
     return error;
 }
 
-/* Gives `value`, whose whole size is `size`, as far as the program has room for it. */
-static long give_sized(const void *value, long size, uint64_t to, uint64_t size_at) {
-    if (size < 0)
-        return size;
-    uint32_t room = *(uint32_t *)size_at;
-    uint32_t part = room < size ? room : size;
-    if (!user_range_ok((void *)to, part))
-        return -EFAULT;
-    memcpy((void *)to, value, part);
-    *(uint32_t *)size_at = size;
-    return 0;
-}
-
-static long socket_name(const struct syscall_arguments *arguments, bool peer) {
-    uint8_t name[OPTION_LIMIT];
-    long error;
-    if (!user_range_ok((void *)arguments->a[2], sizeof(uint32_t)))
-        return -EFAULT;
-    struct file *file = socket_of(arguments->a[0], &error);
-    if (!file)
-        return error;
-    long size = file->operations->socket->name(file, peer, name, sizeof name);
-    file_close(file);
-    return give_sized(name, size, arguments->a[1], arguments->a[2]);
-}
-
-long sys_getsockname(const struct syscall_arguments *arguments) {
-    return socket_name(arguments, false);
-}
-
-long sys_getpeername(const struct syscall_arguments *arguments) {
-    return socket_name(arguments, true);
-}
-
 long sys_getsockopt(const struct syscall_arguments *arguments) {
     uint8_t value[OPTION_LIMIT];
     long error;
-    if (!user_range_ok((void *)arguments->a[4], sizeof(uint32_t)))
-        return -EFAULT;
     struct file *file = socket_of(arguments->a[0], &error);
     if (!file)
         return error;
     long size = file->operations->socket->get_option(file, arguments->a[1], arguments->a[2], value,
                                                      sizeof value);
     file_close(file);
-    return give_sized(value, size, arguments->a[3], arguments->a[4]);
+    return size < 0 ? size : give_sized(value, size, arguments->a[3], arguments->a[4]);
 }
 
 long sys_setsockopt(const struct syscall_arguments *arguments) {
+    const void *value = (const void *)arguments->a[3];
+    uint32_t size = arguments->a[4];
     long error;
     struct file *file = socket_of(arguments->a[0], &error);
-    if (file)
-        file_close(file);
+    if (!file)
+        return error;
+    const struct socket_operations *socket = file->operations->socket;
+    if (!user_range_ok(value, size))
+        error = -EFAULT;
+    else if (socket->set_option)
+        error = socket->set_option(file, arguments->a[1], arguments->a[2], value, size);
+    file_close(file);
     return error;
 }

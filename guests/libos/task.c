@@ -2,6 +2,7 @@
 #include <linux/rseq.h>
 #include "ports.h"
 #include "process.h"
+#include "socket.h"
 
 #define KERNEL_STACK_SIZE 0x8000
 /* How long a task may go from syscall to syscall while others could run. */
@@ -152,6 +153,8 @@ void task_wake(struct task *task, long result) {
 /* Wakes whose deadline has passed; finds the earliest of the others. */
 static void expire(int64_t now_ns) {
     timers_run();
+    if (now_ns >= sockets_due_ns)
+        sockets_ask();
     if (now_ns < earliest_ns)
         return;
     earliest_ns = NEVER;
@@ -178,7 +181,9 @@ static struct task *next_task(void) {
             return task;
         }
         int64_t timer_ns = timers_deadline();
-        host_park_blocked(timer_ns < earliest_ns ? timer_ns : earliest_ns);
+        int64_t until_ns = timer_ns < earliest_ns ? timer_ns : earliest_ns;
+        if (!sockets_wait(until_ns))
+            host_park_blocked(until_ns);
         clock_idle(now_ns);
     }
 }
@@ -231,7 +236,7 @@ void task_yield(void) {
 
 void task_preempt(void) {
     int64_t now_ns = clock_monotonic_ns();
-    if (now_ns - slice_start_ns < SLICE_NS && now_ns < earliest_ns)
+    if (now_ns - slice_start_ns < SLICE_NS && now_ns < earliest_ns && now_ns < sockets_due_ns)
         return;
     task_yield();
 }

@@ -134,6 +134,8 @@ struct poll_set {
     bool failed;         /* memory was out */
     uint64_t changes;    /* a sum that moves whenever one of the files had news */
     int64_t deadline_ns; /* when one of them becomes ready by itself */
+    unsigned wanted;     /* events of the file at hand */
+    bool is_unsure;      /* only the host knows whether one of them is ready */
 };
 /* What somebody may wait for on a file. */
 struct readiness {
@@ -215,7 +217,7 @@ long file_read(struct file *file, void *to, size_t size);
 long file_write(struct file *file, const void *from, size_t size);
 long file_write_at(struct file *file, const void *from, size_t size, uint64_t offset);
 long file_stat(struct file *file, struct stat *status);
-unsigned file_poll(struct file *file, struct poll_set *set);
+unsigned file_poll(struct file *file, unsigned wanted, struct poll_set *set);
 static inline bool file_may_block(const struct file *file) { return !(file->flags & O_NONBLOCK); }
 
 /* ---- descriptors (descriptor.c) -------------------------------------------------------------- */
