@@ -148,20 +148,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C program over the static library, built as the README says."""
     program = tmp_path_factory.mktemp("driver") / "driver"
     library = FOLDER / "build" / "rust" / "release" / "libhl_fs.a"
-    warnings = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
-    include = FOLDER / "rust" / "include"
-    sources = [FOLDER / "tests" / "c" / "driver.c", library]
-    command = [
-        "gcc",
-        *warnings,
-        f"-I{include}",
-        "-o",
-        program,
-        *sources,
-        "-lm",
-        "-ldl",
-        "-lpthread",
-    ]
+    source, include = FOLDER / "tests" / "c" / "driver.c", FOLDER / "rust" / "include"
+    flags = f"-std=gnu11 -Wall -Wextra -Werror -I{include}".split()
+    libraries = [str(library), "-lm", "-ldl", "-lpthread"]
+    command = ["gcc", *flags, "-o", str(program), str(source), *libraries]
     subprocess.run(command, check=True)
     return program
 

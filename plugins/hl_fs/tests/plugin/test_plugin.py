@@ -70,12 +70,12 @@ class Guest:
         """The result alone."""
         return self.call(name, attachment, **params)[0]
 
-    def errno(self, name: str, /, **params: object) -> str | None:
+    def errno(self, name: str, /, **params: object) -> str:
         """The errno of a call that fails."""
         try:
             self.call(name, **params)
         except HostFunctionError as error:
-            return error.errno_name
+            return str(error.errno_name)
         return "none"
 
 
