@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-STATES = Path(__file__).resolve().parent.parent / "examples" / "states"
+ROOT = Path(__file__).resolve().parent.parent
+STATES = ROOT / "examples" / "states"
 FRONT_CLASS_LINES = 60
 
 pytestmark = pytest.mark.kvm
@@ -47,3 +49,12 @@ def test_a_front_class_over_the_states() -> None:
     script = STATES / "front_class.py"
     assert printed(script) == ["42", "-41"]
     assert len(script.read_text(encoding="utf-8").splitlines()) < FRONT_CLASS_LINES
+
+
+def test_the_page_for_library_authors_runs_from_top_to_bottom() -> None:
+    page = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    code = code.replace("code.handle(41) ", "assert code.handle(41) == 42")
+    command = [sys.executable, "-c", code + "\nprint(runtime.status)\nruntime.close()"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == ("ready\n", "")
