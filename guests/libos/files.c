@@ -44,6 +44,8 @@ void files_init(void) {
     mount_or_give_up("/dev/shm", tmpfs_new(01777), 0);
     mount_or_give_up("/proc", procfs_new(), 0);
     mount_or_give_up("/sys", sysfs_new(), 0);
+    if (etc_mount() != 0)
+        give_up("no memory to mount ", "/etc");
     node_at("", 0, &root);
     if (directory_enter(root, "") != 0)
         give_up("no memory", "");

@@ -241,6 +241,8 @@ struct node *tmpfs_new(uint32_t mode);
 struct node *procfs_new(void);
 struct node *sysfs_new(void);
 struct node *devices_new(void);
+/* Mounts the files of /etc that the image lacks. */
+long etc_mount(void);
 /* Asks the host for its mounts again where its table of functions has changed. */
 void hostfs_refresh(void);
 /* epoll.c: the file is about to go; no epoll file may know it any longer. */
