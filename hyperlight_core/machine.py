@@ -24,7 +24,7 @@ from hyperlight_core.errors import (
 from hyperlight_core.guests import BootRequest, GuestImage
 from hyperlight_core.hookspecs import SnapshotToken
 from hyperlight_core.plugins import PluginSet, load_plugins
-from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable
+from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable, Selection
 from hyperlight_core.vm import MemorySnapshot, VirtualMachine, Vm, VmConfig, VmFactory
 
 __all__ = ["CallContext", "Machine", "MachineSnapshot", "MachineSpec"]
@@ -67,11 +67,13 @@ class MachineSnapshot:
         guest: kind of the guest it was taken from.
         memory: the guest's part.
         token: the plugins' part.
+        plugins: the configurations of the plugins, whose handles `token` may hold; None before any.
     """
 
     guest: str
     memory: MemorySnapshot
     token: SnapshotToken
+    plugins: Mapping[str, object] | None = None
 
 
 class CallContext:
@@ -169,6 +171,7 @@ class Machine:
         self.context = CallContext(self)
         self._closed = False
         self._closing = threading.Lock()
+        self._tables: dict[tuple[Selection, ...], HostFunctionTable] = {}
         self._poison: BaseException | None = None
         self.plugins: PluginSet = load_plugins(spec.plugins)
         try:
@@ -211,7 +214,7 @@ class Machine:
         # The guest starts without any plugin, so that what is kept holds nothing of this sandbox.
         with cls(replace(spec, plugins={}, stream=None)) as bare, bare.using():
             bare.context.boot(spec.guest.boot)
-            start = bare.snapshot()
+            start = MachineSnapshot(spec.guest.kind, bare.vm.snapshot(), SnapshotToken())
         if spec.cache:
             snapshot_store.keep(spec, start.memory)
         return cls(spec, start), start
@@ -288,6 +291,17 @@ class Machine:
 
     # ---- what states do ------------------------------------------------------------------------
 
+    def select(self, wanted: tuple[Selection, ...]) -> HostFunctionTable:
+        """The host functions that `wanted` selects; the same table every time.
+
+        Raises:
+            ConfigurationError: a name or a namespace selects nothing.
+        """
+        table = self._tables.get(wanted)
+        if table is None:
+            table = self._tables[wanted] = self.plugins.table.select(*wanted)
+        return table
+
     def grant(self, table: HostFunctionTable) -> None:
         """Put these host functions, and no others, within the guest's reach."""
         self.calls.table = table
@@ -296,7 +310,8 @@ class Machine:
         """The machine as it is now; it must be in use by the caller and not poisoned."""
         token = SnapshotToken()
         self.plugins.snapshot_taken(token)
-        return MachineSnapshot(self.spec.guest.kind, self.vm.snapshot(), token)
+        spec = self.spec
+        return MachineSnapshot(spec.guest.kind, self.vm.snapshot(), token, spec.plugins)
 
     def restore(self, snapshot: MachineSnapshot) -> None:
         """Go back to a snapshot of this machine or of one with the same guest and memory.
@@ -325,6 +340,21 @@ class Machine:
             if theirs != ours:
                 raise ConfigurationError(
                     f"the snapshot was taken with {name}={theirs}, this sandbox has {name}={ours}"
+                )
+        self._check_plugins(snapshot.plugins)
+
+    def _check_plugins(self, theirs: Mapping[str, object] | None) -> None:
+        """Handles that another configuration granted must not come with a snapshot."""
+        ours = self.spec.plugins
+        if theirs is None or theirs is ours:
+            return
+        for name in {**theirs, **ours}:
+            if name not in theirs or name not in ours:
+                where = "this sandbox" if name in ours else "the snapshot's"
+                raise ConfigurationError(f"only {where} has the plugin {name!r}")
+            if theirs[name] != ours[name]:
+                raise ConfigurationError(
+                    f"the snapshot was taken with another configuration of the plugin {name!r}"
                 )
 
     # ---- end -----------------------------------------------------------------------------------

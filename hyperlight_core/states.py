@@ -16,7 +16,7 @@ A state that has moved on is consumed: every later use raises SandboxConsumedErr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -26,7 +26,6 @@ from typing import (
     ForwardRef,
     Generic,
     Protocol,
-    TypeAlias,
     cast,
     get_args,
     get_origin,
@@ -36,10 +35,9 @@ from typing_extensions import Self, TypeVar
 
 from hyperlight_core.calls import Limits, Reply
 from hyperlight_core.errors import IllegalTransitionError, SandboxConsumedError
-from hyperlight_core.functions import HostFunction
 from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
-from hyperlight_core.table import HostFunctionTable
+from hyperlight_core.table import HostFunctionTable, Selection
 from hyperlight_core.transitions import NOTHING, Boot, GuestCallback, Nothing, Transition
 
 __all__ = [
@@ -57,9 +55,6 @@ __all__ = [
     "Transition",
     "Use",
 ]
-
-#: A host function's name, a namespace such as "fs.*", or a rule.
-Selection: TypeAlias = "str | Callable[[HostFunction], bool]"
 
 
 class Use(Enum):
@@ -227,7 +222,7 @@ class State:
     def _take_over(self) -> None:
         """Become the machine's state and tell the plugins: every one of them hears both halves."""
         plugins, old = self._machine.plugins, self._machine.current
-        self._table = plugins.table.select(*type(self).functions)
+        self._table = self._machine.select(type(self).functions)
         self._info = StateInfo(type(self).__name__, frozenset(self._table))
         self._hold()
         try:

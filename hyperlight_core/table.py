@@ -31,6 +31,7 @@ __all__ = [
     "CallRecord",
     "HostFunctionTable",
     "RunContext",
+    "Selection",
     "check_name",
 ]
 
@@ -66,6 +67,9 @@ class CallRecord(NamedTuple):
     received: int
     sent: int
 
+
+#: A host function's name, a namespace such as "fs.*", or a rule.
+Selection: TypeAlias = str | Callable[[HostFunction], bool]
 
 #: Called with the record of each host call after it; what it raises stops the run.
 CallObserver: TypeAlias = Callable[[CallRecord], None]
@@ -283,7 +287,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.version}: {', '.join(self)}>"
 
-    def select(self, *wanted: str | Callable[[HostFunction], bool]) -> HostFunctionTable:
+    def select(self, *wanted: Selection) -> HostFunctionTable:
         """A table with only the functions that at least one of `wanted` selects.
 
         Args:
