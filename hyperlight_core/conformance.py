@@ -29,6 +29,7 @@ from hyperlight_core.schema.c_header import c_header
 from hyperlight_core.schema.compatibility import breaking_changes
 from hyperlight_core.schema.document import Document
 from hyperlight_core.schema.stubs import python_stubs
+from hyperlight_core.testing import Answer, call_host_function
 
 _BUFFER = 0x10000
 _SMALLEST_BUFFER = 0x1000
@@ -91,19 +92,14 @@ class _Run:
 
 def _call(
     plugins: PluginSet, method: str, params: Any, *, room: int = _BUFFER, attachment: bytes = b""
-) -> Any:
-    """Call a host function; the answer."""
-    request, reply = memoryview(bytearray(_BUFFER)), memoryview(bytearray(room))
-    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    wire.write_frame(request, json.dumps(message).encode(), attachment)
-    plugins.table.dispatch(request, reply, _Run())
-    return json.loads(wire.read_frame(reply).text)
+) -> Answer:
+    return call_host_function(
+        plugins.table, method, params, attachment, buffer=room, context=_Run()
+    )
 
 
-def _assert_no_bug(answer: Any, method: str, params: Any) -> None:
-    assert ("result" in answer) != ("error" in answer)
-    code = answer.get("error", {}).get("code")
-    assert code != wire.INTERNAL_ERROR, f"{method} has a bug: it fails for {params!r}"
+def _code(answer: Answer) -> int | None:
+    return None if answer.error is None else int(answer.error["code"])
 
 
 _ANYTHING = st.recursive(
@@ -160,7 +156,8 @@ def _misuse(plugins: PluginSet, room: int = _BUFFER, attachment: bytes = b"bytes
     def attack(calls: list[tuple[str, dict[str, Any]]]) -> None:
         for method, params in calls:
             answer = _call(plugins, method, params, room=room, attachment=attachment)
-            _assert_no_bug(answer, method, params)
+            bug = f"{method} has a bug: it fails for {params!r}"
+            assert _code(answer) != wire.INTERNAL_ERROR, bug
 
     attack()
 
@@ -254,7 +251,7 @@ def test_its_schema_is_well_formed(started: PluginSet) -> None:
     assert [name for name in references if name.rpartition("/")[2] not in schemas] == []
     compile(python_stubs(document), "hyperlight.pyi", "exec")
     assert c_header(document)
-    assert _call(started, DISCOVER, {}).get("result") == document
+    assert _call(started, DISCOVER, {}).result == document
 
 
 def test_its_schema_breaks_no_caller(started: PluginSet, pytestconfig: pytest.Config) -> None:
@@ -268,7 +265,7 @@ def test_its_schema_breaks_no_caller(started: PluginSet, pytestconfig: pytest.Co
 def test_its_functions_refuse_parameters_they_do_not_have(started: PluginSet) -> None:
     for name in started.table:
         answer = _call(started, name, {"no such parameter": 1})
-        assert answer.get("error", {}).get("code") == -32602, name
+        assert _code(answer) == -32602, name
 
 
 # ---- how it behaves ----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from hyperlight_core.errors import (
 )
 from hyperlight_core.guests import GuestImage
 from hyperlight_core.machine import MachineSpec
+from hyperlight_core.table import HostFunctionTable
 from hyperlight_core.vm import CONTROL_ADDRESS, NEVER_NS, Buffers, Exit, ExitKind, VmConfig
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Print",
     "Program",
     "build_guest",
+    "call_host_function",
     "fake_spec",
     "leave",
 ]
@@ -307,7 +309,7 @@ class FunctionGuest:
             text = wire.request_text(step.method, dict(step.params), 1)
             wire.write_frame(vm.buffers.from_guest, text, step.attachment)
             yield leave(ExitKind.CALL)
-            return _answer(vm)
+            return _read_answer(vm.buffers.to_guest)
         if isinstance(step, Print):
             text = step.text.encode()
             while text:
@@ -319,10 +321,37 @@ class FunctionGuest:
         return None
 
 
-def _answer(vm: FakeVm) -> Answer:
-    frame = wire.read_frame(vm.buffers.to_guest)
+def _read_answer(buffer: memoryview) -> Answer:
+    frame = wire.read_frame(buffer)
     message = wire.parse_json(frame.text)
     return Answer(message.get("result"), message.get("error"), bytes(frame.attachment))
+
+
+def call_host_function(
+    table: HostFunctionTable,
+    method: str,
+    params: Mapping[str, Any] | None = None,
+    attachment: bytes = b"",
+    *,
+    buffer: int = FAKE_CONFIG.out_size,
+    **options: Any,
+) -> Answer:
+    """Call a host function as a guest does, without one.
+
+    Args:
+        table: such as `load_plugins(...).table`.
+        method: name of the function.
+        params: its parameters.
+        attachment: sent along.
+        buffer: bytes that the answer may have.
+        options: further arguments of `HostFunctionTable.dispatch`.
+    """
+    text = wire.request_text(method, dict(params or {}), 1)
+    room = max(FAKE_CONFIG.out_size, len(text) + len(attachment) + wire.BULK_OFFSET)
+    request, reply = memoryview(bytearray(room)), memoryview(bytearray(buffer))
+    wire.write_frame(request, text, attachment)
+    table.dispatch(request, reply, **options)
+    return _read_answer(reply)
 
 
 def fake_spec(program: Program, **options: Any) -> MachineSpec:

@@ -17,7 +17,13 @@ from hyperlight_core.cli.app import hyperlight
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "guests/*/README.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/plugins/*.md",
+        "plugins/*/README.md",
+        "guests/*/README.md",
+    )
     for path in ROOT.glob(pattern)
 )
 

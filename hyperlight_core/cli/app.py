@@ -19,6 +19,7 @@ _COMMANDS = {
     "run": "hyperlight_core.cli.guest:run",
     "exec": "hyperlight_core.cli.guest:execute",
     "plugins": "hyperlight_core.cli.inspection:plugins",
+    "plugin": "hyperlight_core.cli.plugin_kit:plugin",
     "schema": "hyperlight_core.cli.schema:schema",
     "doctor": "hyperlight_core.cli.inspection:doctor",
     "image": "hyperlight_core.cli.images:image",
