@@ -100,7 +100,9 @@ def _helper() -> Any:
     return importlib.import_module("._help", __name__)
 
 
-def __getattr__(name: str) -> _Function:
+def __getattr__(name: str) -> Any:
+    if name == "http":  # what most guests never use
+        return importlib.import_module(".http", __name__)
     return _member(name, name)
 
 
