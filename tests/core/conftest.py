@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from hyperlight_core.guests import GuestImage
+from hyperlight_core.machine import MachineSpec
 from hyperlight_core.pytest_plugin import MakeGuest
 from hyperlight_core.sandbox import Sandbox
+from hyperlight_core.testing import fake_spec
+from tests.core.chain import GUEST, Booted, Handles
 
 GUESTS = Path(__file__).parent / "guests"
 
@@ -45,3 +48,19 @@ def target(shared: Sandbox) -> Iterator[Sandbox]:
         assert other.call("count") == 1
     assert shared.call("count") == 1
     shared.reset()
+
+
+@pytest.fixture
+def handles() -> Handles:
+    return Handles()
+
+
+@pytest.fixture
+def spec(handles: Handles) -> MachineSpec:
+    return fake_spec(GUEST, plugins={"handles": handles})
+
+
+@pytest.fixture
+def booted(spec: MachineSpec) -> Iterator[Booted]:
+    with Booted.start(spec) as state:
+        yield state
