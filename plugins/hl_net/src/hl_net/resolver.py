@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import dns.exception
 import dns.nameserver
@@ -22,7 +25,10 @@ __all__ = ["NameNotFoundError", "Resolver"]
 
 _LOOKUPS = 8  # that may be under way at once, those nobody waits for any more included
 _ADDRESSES = 64  # of one name; a DNS answer may have thousands
-_LIFETIME = 30.0  # seconds after which a lookup by DNS gives up by itself
+_log = logging.getLogger(__name__)
+
+#: A name, and the seconds after which nobody waits for its addresses any more.
+_Find = Callable[[str, float], list[Address]]
 _LOOPBACK: list[Address] = [ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1")]
 
 
@@ -37,7 +43,7 @@ class Resolver:
         servers = [
             dns.nameserver.Do53Nameserver(*split_nameserver(server)) for server in nameservers
         ]
-        self._find: Callable[[str], list[Address]] = _find_by_system
+        self._find: _Find = _find_by_system
         if servers:
             self._dns = dns.resolver.Resolver(configure=False)
             self._dns.nameservers = servers
@@ -56,12 +62,18 @@ class Resolver:
             return _LOOPBACK
         if not self._slots.acquire(blocking=False):
             raise CallLimitError("too many names are being looked up", errno="EAGAIN")
-        lookup = _Lookup(name, self._find, self._slots)
+        # A little longer than anybody waits, so that it is the deadline that is told.
+        lifetime = max(0.0, deadline.at - time.monotonic()) + 1.0
+        try:
+            lookup = _Lookup(name, partial(self._find, name, lifetime), self._slots)
+        except BaseException:
+            self._slots.release()
+            raise
         return lookup.result(deadline, call)[:_ADDRESSES]
 
-    def _find_by_dns(self, name: str) -> list[Address]:
+    def _find_by_dns(self, name: str, lifetime: float) -> list[Address]:
         try:
-            answers = self._dns.resolve_name(name, lifetime=_LIFETIME)
+            answers = self._dns.resolve_name(name, lifetime=lifetime)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
         return [ipaddress.ip_address(address) for address in answers.addresses()]
@@ -71,7 +83,7 @@ class _Lookup:
     """One lookup in a thread of its own: getaddrinfo cannot be interrupted, only left behind."""
 
     def __init__(
-        self, name: str, find: Callable[[str], list[Address]], slots: threading.Semaphore
+        self, name: str, find: Callable[[], list[Address]], slots: threading.Semaphore
     ) -> None:
         self._name, self._find, self._slots = name, find, slots
         self._addresses: list[Address] | None = None
@@ -82,9 +94,9 @@ class _Lookup:
         # Closing this end makes the other one readable.
         with self._working:
             try:
-                self._addresses = self._find(self._name)
-            except (OSError, UnicodeError, dns.exception.DNSException):
-                self._addresses = None
+                self._addresses = self._find()
+            except (OSError, ValueError, dns.exception.DNSException):
+                _log.debug("looking up %s failed", self._name, exc_info=True)
             finally:
                 self._slots.release()
 
@@ -98,7 +110,7 @@ class _Lookup:
         return self._addresses
 
 
-def _find_by_system(name: str) -> list[Address]:
+def _find_by_system(name: str, _lifetime: float) -> list[Address]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import Any
 
@@ -44,8 +45,10 @@ def rules(draw: st.DrawFn, port: int) -> str:
 @pytest.fixture
 def servers(http_server: Any) -> list[Any]:
     """One on each address, all on one port."""
-    first = http_server(ADDRESSES[0])
-    return [first, *(http_server(address, first.port) for address in ADDRESSES[1:])]
+    while True:
+        first = http_server(ADDRESSES[0])
+        with contextlib.suppress(OSError):  # somebody else has that port on the other address
+            return [first, *(http_server(address, first.port) for address in ADDRESSES[1:])]
 
 
 @settings(

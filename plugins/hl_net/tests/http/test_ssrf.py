@@ -122,9 +122,18 @@ class Canary:
     """Listens on loopback, IPv4 and IPv6, on one port; notices every connection."""
 
     def __init__(self) -> None:
-        self.listeners = [socket.create_server(("127.0.0.1", 0))]
-        self.port = self.listeners[0].getsockname()[1]
-        self.listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6))
+        # Others may have the port that is free for IPv4 on IPv6: the first that both give counts.
+        for _ in range(20):
+            first = socket.create_server(("127.0.0.1", 0))
+            self.port = first.getsockname()[1]
+            try:
+                second = socket.create_server(("::1", self.port), family=socket.AF_INET6)
+            except OSError:
+                first.close()
+                continue
+            self.listeners = [first, second]
+            return
+        raise OSError("no port is free for both families")
 
     def connections(self) -> int:
         """How many connections wait to be accepted; the system has them at once."""

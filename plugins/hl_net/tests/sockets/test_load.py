@@ -47,4 +47,4 @@ def test_two_hundred_connections(make_guest: Any, echo: Any) -> None:
     assert failures == []
     assert echo.connections == GUESTS * CONNECTIONS
     echo.finished(20)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
