@@ -60,3 +60,17 @@ def plugin(session: nox.Session, plugin: str) -> None:
     conformance = "hyperlight" in project["entry-points"]
     options = ["--hyperlight-conformance"] if conformance else []
     session.run("pytest", f"plugins/{plugin}/tests", *options, *session.posargs)
+
+
+@nox.session(requires=["wheels"])
+def third_party(session: nox.Session) -> None:
+    """A plugin from outside the workspace, as a wheel, with core and the python guest."""
+    folder = ROOT / "examples" / "third_party" / "acme-hl-sqlite"
+    built = Path(session.create_tmp())
+    for old in built.glob("*.whl"):
+        old.unlink()
+    session.run("pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(built), str(folder))
+    (own,) = built.glob("*.whl")
+    install(session, folder, wheel("hyperlight_core"), wheel("hl_python"), str(own))
+    session.chdir(folder)
+    session.run("pytest", "--hyperlight-conformance", *session.posargs)

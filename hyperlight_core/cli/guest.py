@@ -17,6 +17,7 @@ from hyperlight_core.cli.output import Output
 from hyperlight_core.cli.plugin_options import PluginOptionsCommand, plugin_configurations
 from hyperlight_core.cli.progress import progress_bar
 from hyperlight_core.cli.status import NotExecutableError, NotFoundError
+from hyperlight_core.cli.trace import print_call
 from hyperlight_core.errors import ConfigurationError, GuestExitedError
 from hyperlight_core.guests import BootRequest, GuestImage, find_guest
 from hyperlight_core.hookspecs import StateInfo
@@ -44,6 +45,7 @@ _output = click.option(
 _explain = click.option(
     "--explain", is_flag=True, help="List on stderr the system calls that were asked for in vain."
 )
+_trace = click.option("--trace", is_flag=True, help="Print each host call with its time on stderr.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 
 
@@ -55,6 +57,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @_timeout
 @_output
 @_explain
+@_trace
 @_json
 @click.pass_context
 def run(
@@ -67,6 +70,7 @@ def run(
     timeout: float | None,
     output_limit: str,
     explain: bool,
+    trace: bool,
     as_json: bool,
 ) -> int:
     """Run the Python SCRIPT, or standard input if it is -, in a sandbox."""
@@ -84,6 +88,7 @@ def run(
             timeout=timeout,
             output_limit=parse_size(output_limit),
             stream=output,
+            after_host_call=print_call if trace else None,
             cache=not explain,
         )
         with sandbox:
@@ -124,6 +129,7 @@ def _read_script(script: str) -> str:
 @_timeout
 @_output
 @_explain
+@_trace
 @_json
 @click.pass_context
 def execute(
@@ -135,6 +141,7 @@ def execute(
     timeout: float | None,
     output_limit: str,
     explain: bool,
+    trace: bool,
     as_json: bool,
 ) -> int:
     """Run a Linux PROGRAM of this machine, with the libraries it needs, in a sandbox."""
@@ -151,6 +158,7 @@ def execute(
             plugin_configurations(ctx),
             boot_limits=Limits(timeout, output=parse_size(output_limit)),
             stream=output,
+            observe=print_call if trace else None,
         )
         return _run_to_end(spec)
 

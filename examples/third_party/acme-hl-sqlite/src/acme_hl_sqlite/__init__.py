@@ -1,0 +1,1 @@
+"""Read-only queries on one SQLite file, for hyperlight sandboxes."""
