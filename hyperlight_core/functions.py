@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -121,18 +122,25 @@ def functions_of(instance: object) -> list[HostFunction]:
     Raises:
         TypeError: a marked method lacks an annotation or has the wrong number of parameters.
     """
-    found = []
-    for attribute, function in inspect.getmembers(type(instance), inspect.isfunction):
-        mark = getattr(function, "__host_function__", None)
-        if mark is not None:
-            found.append(_declare(getattr(instance, attribute), function, mark))
-    return found
+    owner: type[Any] = type(instance)
+    return [
+        replace(declared, handler=getattr(instance, attribute))
+        for attribute, declared in _declared(owner)
+    ]
 
 
-def _declare(
-    bound: Callable[..., Any], function: Callable[..., Any], declared: dict[str, Any]
-) -> HostFunction:
-    parameters = list(inspect.signature(bound).parameters)
+@functools.lru_cache(maxsize=256)
+def _declared(owner: type[Any]) -> tuple[tuple[str, HostFunction], ...]:
+    """What a class declares, by attribute; reading annotations takes a millisecond or two."""
+    return tuple(
+        (attribute, _declare(function, mark))
+        for attribute, function in inspect.getmembers(owner, inspect.isfunction)
+        if (mark := getattr(function, "__host_function__", None)) is not None
+    )
+
+
+def _declare(function: Callable[..., Any], declared: dict[str, Any]) -> HostFunction:
+    parameters = list(inspect.signature(function).parameters)[1:]
     hints = typing.get_type_hints(function)
     models = [hints.get(parameter) for parameter in parameters[:1]] + [hints.get("return")]
     if len(parameters) not in (1, 2) or not all(map(_is_model, models)):
@@ -143,7 +151,7 @@ def _declare(
     request, response = typing.cast("list[type[BaseModel]]", models)
     doc = (inspect.getdoc(function) or "").partition("\n")[0]
     return HostFunction(
-        handler=bound,
+        handler=function,
         request=request,
         response=response,
         doc=doc,
