@@ -122,7 +122,7 @@ def functions_of(instance: object) -> list[HostFunction]:
     Raises:
         TypeError: a marked method lacks an annotation or has the wrong number of parameters.
     """
-    owner: type[Any] = type(instance)
+    owner: Any = type(instance)
     return [
         replace(declared, handler=getattr(instance, attribute))
         for attribute, declared in _declared(owner)
