@@ -3,7 +3,7 @@
 #include "inet.h"
 #include "stream.h"
 
-/* What is received at once before the program asked: more than any datagram has. */
+/* How much is received at once, whether the program asked for it or not: more than any datagram has. */
 #define AHEAD 0x10000UL
 
 /* ---- name server ----------------------------------------------------------------------------- */
@@ -18,16 +18,16 @@ bool inet_is_name_server(const struct inet_socket *socket, const struct inet_add
            memcmp(address->bytes, name_server, sizeof name_server) == 0;
 }
 
-static long packet_add(struct inet_socket *socket, const struct host_reply *reply, size_t length,
+static long packet_add(struct inet_socket *socket, const uint8_t *bytes, size_t size, size_t length,
                        const struct inet_address *from) {
     struct inet_packet **last = &socket->packets;
-    struct inet_packet *packet = heap_alloc(sizeof *packet + reply->attachment_size);
+    struct inet_packet *packet = heap_alloc(sizeof *packet + size);
     if (!packet)
         return -ENOMEM;
     packet->length = length;
-    packet->size = reply->attachment_size;
+    packet->size = size;
     packet->from = *from;
-    memcpy(packet->bytes, reply->attachment, packet->size);
+    memcpy(packet->bytes, bytes, size);
     while (*last)
         last = &(*last)->next;
     *last = packet;
@@ -43,7 +43,8 @@ static long ask_name(struct inet_socket *socket, const void *query, size_t size)
     host_params();
     long error = host_ask_with("net.dns", query, size, &result, &reply);
     if (error == 0)
-        error = packet_add(socket, &reply, reply.attachment_size, &from);
+        error = packet_add(socket, reply.attachment, reply.attachment_size, reply.attachment_size,
+                           &from);
     if (error)
         return error;
     readiness_changed(&socket->readiness);
@@ -142,7 +143,7 @@ static long fetch(struct inet_socket *socket) {
     long got = receive_reply(socket, AHEAD, &reply, &from);
     if (got < 0 || (got == 0 && socket->type == SOCK_STREAM))
         return got;
-    long error = packet_add(socket, &reply, got, &from);
+    long error = packet_add(socket, reply.attachment, reply.attachment_size, got, &from);
     return error ? error : got;
 }
 
@@ -216,15 +217,23 @@ static long receive_ahead(struct inet_socket *socket, void *to, size_t size, boo
                                       : take_stream(socket, to, size, peek);
 }
 
+/* A small read of a stream takes along what else has arrived: it often is the next one. */
 static long receive_once(struct inet_socket *socket, void *to, size_t size, bool peek,
                          struct inet_address *from) {
     struct host_reply reply;
     if (peek || socket->packets || size == 0)
         return receive_ahead(socket, to, size, peek, from);
-    long got = receive_reply(socket, size, &reply, from);
-    if (got >= 0)
-        memcpy(to, reply.attachment, reply.attachment_size);
-    return got;
+    bool is_stream = socket->type == SOCK_STREAM;
+    long got = receive_reply(socket, is_stream && size < AHEAD ? AHEAD : size, &reply, from);
+    if (got < 0)
+        return got;
+    size_t part = reply.attachment_size < size ? reply.attachment_size : size;
+    memcpy(to, reply.attachment, part);
+    if (!is_stream)
+        return got;
+    size_t rest = reply.attachment_size - part;
+    long error = rest ? packet_add(socket, reply.attachment + part, rest, rest, from) : 0;
+    return error ? error : (long)part;
 }
 
 static long receive_some(struct inet_socket *socket, void *to, size_t size, bool peek,
