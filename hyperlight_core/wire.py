@@ -113,12 +113,11 @@ def read_frame(buffer: memoryview) -> Frame:
     json_end = HEADER_SIZE + json_size
     if json_end > len(buffer):
         raise ProtocolError(f"{json_size} bytes of JSON reach out of the buffer")
-    if size == 0:
-        offset = json_end
-    elif offset < json_end or offset + size > len(buffer):
+    if size and (offset < json_end or offset + size > len(buffer)):
         raise ProtocolError(f"an attachment of {size} bytes at {offset} is not behind the JSON")
     text = bytes(buffer[HEADER_SIZE:json_end])
-    return Frame(text, buffer[offset : offset + size].toreadonly())
+    attachment = buffer[offset : offset + size].toreadonly() if size else memoryview(b"")
+    return Frame(text, attachment)
 
 
 def write_frame(
@@ -142,9 +141,8 @@ def write_frame(
     end = offset + size
     if end > len(buffer) or json_end > offset:
         raise ProtocolError(f"a frame of {json_end + size} bytes does not fit into the buffer")
-    HEADER.pack_into(buffer, 0, ABI_VERSION, len(text), offset if size else 0, size)
-    buffer[HEADER_SIZE:json_end] = text
-    if not placed:
+    buffer[:json_end] = HEADER.pack(ABI_VERSION, len(text), offset if size else 0, size) + text
+    if attachment:
         buffer[offset:end] = attachment
     return end
 
