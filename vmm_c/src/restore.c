@@ -54,6 +54,12 @@ static size_t copy_changed_pages(hl_vm *vm, const hl_snapshot *snapshot, struct 
     return count;
 }
 
+/* RAM is as the target has it, whatever fails from here on. */
+static void arrive(hl_vm *vm, hl_snapshot *target) {
+    snapshot_assign(&vm->base, target);
+    page_set_clear(&vm->written);
+}
+
 /* RAM and target share a root, and the log knows what the guest wrote: copy the difference. */
 static int reset(hl_vm *vm, hl_snapshot *target) {
     int result = dirty_pages(vm, &vm->scratch);
@@ -68,6 +74,7 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
     size_t copied =
         audit ? copy_changed_pages(vm, target, &vm->scratch) : copy_pages(vm, target, &vm->scratch);
     vm->counters.pages_copied += copied;
+    arrive(vm, target);
     return audit || copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
 }
 
@@ -82,6 +89,7 @@ static int map_anew(hl_vm *vm, hl_snapshot *target) {
     snapshot_add_path(&vm->scratch, target, root);
     copy_pages(vm, target, &vm->scratch);
     vm->counters.restores++;
+    arrive(vm, target);
     /* A VM that is restored a second time will be so again: from here on copying is cheaper. */
     return vm->ran && !vm->log_on ? vm_register_ram(vm, true) : 0;
 }
@@ -91,6 +99,7 @@ int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {
     if (result)
         return result;
     bool related = vm->base && snapshot_root(vm->base) == snapshot_root(target);
+    vm->loaded = false;
     result = related && vm->log_on ? reset(vm, target) : map_anew(vm, target);
     if (!result)
         result = cpu_set(vm, &target->cpu);
@@ -98,8 +107,6 @@ int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {
         result = boot_info_new_epoch(vm);
     if (result)
         return result;
-    snapshot_assign(&vm->base, target);
-    page_set_clear(&vm->written);
     watchdog_forget_kicks(vm);
     vm->loaded = true;
     vm->ran = vm->console_taken = false;

@@ -161,6 +161,40 @@ TEST(a_snapshot_of_another_configuration_is_refused) {
     hl_snapshot_unref(snapshot);
 }
 
+/* A snapshot whose vCPU state KVM refuses, with another memory than the one to go back to. */
+TEST(a_restore_that_fails_half_way_leaves_nothing_of_it_behind) {
+    struct hl_config config = test_config();
+    static uint8_t cpu[65536];
+    size_t size = sizeof cpu;
+    uint64_t state = 10;
+    hl_vm *vm = test_vm();
+    hl_snapshot *forged;
+    struct kept good = {0}, other = {0};
+    int fd = memfd_create("test", MFD_CLOEXEC);
+    keep(vm, &good);
+    for (int round = 0; round < 4; round++) {
+        guest_writes(vm, &state);
+        host_writes(vm, &state);
+        keep(vm, &other);
+        CHECK(!hl_snapshot_save(other.snapshot, fd, cpu, &size));
+        memset(cpu + sizeof(struct hl_registers), 0xff, size - sizeof(struct hl_registers));
+        CHECK(!hl_snapshot_load(&config, fd, cpu, size, &forged));
+        go_back(vm, &good);
+        CHECK(hl_vm_restore(vm, forged));
+        struct hl_exit left;
+        CHECK(hl_vm_run(vm, &no_limits, &left) == -ENOEXEC);
+        hl_snapshot_unref(forged);
+        go_back(vm, &good);
+        CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+    }
+    close(fd);
+    hl_snapshot_unref(good.snapshot);
+    hl_snapshot_unref(other.snapshot);
+    free(good.memory);
+    free(other.memory);
+    hl_vm_close(vm);
+}
+
 /* Its files are untrusted: of any size, with any vCPU state. */
 TEST(a_forged_snapshot_file_is_refused_or_harmless) {
     struct hl_config config = test_config();
