@@ -57,7 +57,7 @@ def plugin(session: nox.Session, plugin: str) -> None:
     install(session, folder, wheel("hyperlight_core"), wheel(plugin))
     project = nox.project.load_toml(folder / "pyproject.toml")["project"]
     # Guests come in packages, too, and offer no host functions.
-    conformance = "hyperlight" in project["entry-points"]
+    conformance = "hyperlight" in project.get("entry-points", {})
     options = ["--hyperlight-conformance"] if conformance else []
     session.run("pytest", f"plugins/{plugin}/tests", *options, *session.posargs)
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hl_tools.described import DescribedTool, described
 from hyperlight_core.functions import Model
 
-__all__ = ["ListRequest", "ListResponse", "ToolDescription", "ToolLimits", "ToolsConfiguration"]
+__all__ = [
+    "ListRequest",
+    "ListResponse",
+    "McpServer",
+    "ToolDescription",
+    "ToolLimits",
+    "ToolsConfiguration",
+]
 
 #: What a guest calls as `hyperlight.tools.<name>`.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 #: The host function that lists the tools.
 RESERVED = "list"
@@ -38,6 +46,34 @@ class ToolLimits(BaseModel):
     result_size: int | None = Field(default=None, ge=1)
 
 
+class McpServer(BaseModel):
+    """An MCP server whose tools are granted as `mcp.<server>.<tool>`.
+
+    Attributes:
+        command: program and arguments of a server that is started, and talks over stdio.
+        env: its environment; None for the few variables that the SDK hands on.
+        url: address of a server that talks streamable HTTP; instead of `command`.
+        tools: which of its tools are granted; None for all.
+        limits: of each.
+        start_timeout: seconds until it must have listed its tools.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: list[str] = Field(default_factory=list)
+    env: dict[str, str] | None = None
+    url: str | None = None
+    tools: frozenset[str] | None = None
+    limits: ToolLimits = ToolLimits(timeout=60.0)
+    start_timeout: float = Field(default=30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> McpServer:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give either a command or a url")
+        return self
+
+
 class ToolsConfiguration(BaseModel):
     """What stands under "tools" in a sandbox's `plugins`.
 
@@ -45,22 +81,28 @@ class ToolsConfiguration(BaseModel):
         functions: the granted callables by tool name; a list takes the names of the functions.
         default_limits: the limits of every tool that has none of its own.
         limits: limits by tool name.
+        mcp: MCP servers by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    functions: dict[str, Callable[..., Any]] = Field(default_factory=dict)
+    functions: Mapping[str, Callable[..., Any] | DescribedTool] = Field(default_factory=dict)
     default_limits: ToolLimits = ToolLimits()
     limits: dict[str, ToolLimits] = Field(default_factory=dict)
+    mcp: dict[Annotated[str, Field(pattern=_NAME.pattern)], McpServer] = Field(default_factory=dict)
 
     @field_validator("functions", mode="before")
     @classmethod
     def _by_name(cls, functions: Any) -> Any:
-        if isinstance(functions, Mapping) or not isinstance(functions, Iterable):
+        if isinstance(functions, Mapping):
+            return {name: described(tool) or tool for name, tool in functions.items()}
+        if not isinstance(functions, Iterable):
             return functions
         named: dict[str, Any] = {}
-        for function in functions:
-            name = getattr(function, "__name__", type(function).__name__)
+        for tool in functions:
+            function = described(tool) or tool
+            plain = getattr(function, "__name__", type(function).__name__)
+            name = function.name if isinstance(function, DescribedTool) else plain
             if name in named:
                 raise ValueError(f"two functions are called {name!r}: give a mapping of names")
             named[name] = function
@@ -92,7 +134,7 @@ class ToolDescription(Model):
     """One tool, in terms a model understands.
 
     Attributes:
-        name: it is called as `tools.<name>`.
+        name: it is called as `tools.<name>`, or by this name if it has dots.
         description: the callable's docstring.
         parameters: JSON Schema of the arguments, an object.
         result: JSON Schema of the result.

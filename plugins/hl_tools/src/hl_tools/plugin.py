@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from hl_tools.mcp_servers import mcp_tools
 from hl_tools.models import ListRequest, ListResponse, ToolsConfiguration
 from hl_tools.tool import Tool
 from hl_tools.worker import EventLoop
@@ -23,13 +24,21 @@ class ToolsPlugin:
     """Grants Python callables to one sandbox."""
 
     configuration: ClassVar = ToolsConfiguration
+    namespaces: ClassVar = ("tools", "mcp")
     cli_options: ClassVar = (
         CliOption(_FLAG, "NAME=MODULE:FUNCTION", "Let the guest call a Python function."),
     )
 
     def __init__(self, configuration: ToolsConfiguration) -> None:
         self._loop = EventLoop()
-        self._tools = list(_tools(configuration, self._loop))
+        try:
+            self._tools = [
+                *_tools(configuration, self._loop),
+                *_tools_of_servers(configuration, self._loop),
+            ]
+        except BaseException:
+            self._loop.close()
+            raise
 
     @staticmethod
     def configuration_from_options(
@@ -66,9 +75,23 @@ def _tools(configuration: ToolsConfiguration, loop: EventLoop) -> Iterator[Tool]
     for name, function in configuration.functions.items():
         limits = configuration.limits.get(name, configuration.default_limits)
         try:
-            yield Tool(name, function, limits, loop)
+            yield Tool(f"tools.{name}", function, limits, loop)
         except ConfigurationError as error:
             raise ConfigurationError(f"tool {name!r}: {error}") from error
+
+
+def _tools_of_servers(configuration: ToolsConfiguration, loop: EventLoop) -> Iterator[Tool]:
+    for name, server in configuration.mcp.items():
+        granted = {
+            tool.name: tool
+            for tool in mcp_tools(name, server, loop)
+            if server.tools is None or tool.name in server.tools
+        }
+        missing = (server.tools or frozenset()) - granted.keys()
+        if missing:
+            raise ConfigurationError(f"MCP server {name!r} has no tool {min(missing)!r}")
+        for tool in granted.values():
+            yield Tool(f"mcp.{name}.{tool.name}", tool, server.limits, loop)
 
 
 def _imported(value: str) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from hl_tools.described import DescribedTool
 from hl_tools.models import ToolDescription, ToolLimits
 from hl_tools.signature import signature_of
 from hl_tools.worker import EventLoop, in_thread, wait
@@ -29,7 +30,7 @@ class Tool:
     """A callable under a name.
 
     Args:
-        name: it is called as `tools.<name>`.
+        name: of the host function.
         function: what is granted.
         limits: what a guest may ask of it.
         loop: where coroutines run.
@@ -39,11 +40,19 @@ class Tool:
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], limits: ToolLimits, loop: EventLoop
+        self,
+        name: str,
+        function: Callable[..., Any] | DescribedTool,
+        limits: ToolLimits,
+        loop: EventLoop,
     ) -> None:
-        self.name = f"tools.{name}"
-        self._function, self._limits, self._loop = function, limits, loop
-        self._signature = signature_of(function)
+        self.name = name
+        self._function: Any = function
+        self._limits, self._loop = limits, loop
+        if isinstance(function, DescribedTool):
+            self._signature, self._doc = function.signature, function.description
+        else:
+            self._signature, self._doc = signature_of(function), inspect.getdoc(function) or ""
         self._busy = threading.Semaphore(limits.concurrent)
         self._run = -1
         self._calls = 0
@@ -58,7 +67,7 @@ class Tool:
             handler=self._call_watched if watched else self._call,
             request=signature.request,
             response=signature.response,
-            doc=(inspect.getdoc(self._function) or "").partition("\n")[0],
+            doc=self._doc.partition("\n")[0],
             wants_call=watched,
             blocking=waits,
             errors=(ToolError, CallLimitError) if watched else (ToolError,),
@@ -70,7 +79,7 @@ class Tool:
         signature = self._signature
         return ToolDescription(
             name=self.name.removeprefix("tools."),
-            description=inspect.getdoc(self._function) or "",
+            description=self._doc,
             parameters=signature.request.model_json_schema(),
             result=signature.response.model_json_schema(mode="serialization"),
         )
