@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from hyperlight_core import wire
 from hyperlight_core.errors import (
+    ConfigurationError,
     CpuTimeExceededError,
     GuestCrashedError,
     GuestExitedError,
@@ -44,12 +45,20 @@ class Limits:
         cpu_time: seconds of CPU time in the guest.
         output: bytes of console output, stdout and stderr together.
         host_calls: calls of host functions.
+
+    Raises:
+        ConfigurationError: one is negative or not a number.
     """
 
     timeout: float | None = None
     cpu_time: float | None = None
     output: int | None = None
     host_calls: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not value >= 0:
+                raise ConfigurationError(f"{name}={value} is no limit")
 
 
 class Reply(NamedTuple):
@@ -128,8 +137,8 @@ class _Run:
         self.limits = limits
         self.run = next(_runs)
         self.deadline = None if limits.timeout is None else time.monotonic() + limits.timeout
-        self.deadline_ns = NEVER_NS if self.deadline is None else int(self.deadline * 1e9)
-        self.cpu_ns = NEVER_NS if limits.cpu_time is None else int(limits.cpu_time * 1e9)
+        self.deadline_ns = _nanoseconds(self.deadline)
+        self.cpu_ns = _nanoseconds(limits.cpu_time)
         self.host_calls = 0
         self.console = Console(limits.output, callback)
         self.cancelled = False
@@ -137,6 +146,10 @@ class _Run:
     @property
     def wake_fd(self) -> int:
         return self._vm.wake_fd
+
+
+def _nanoseconds(seconds: float | None) -> int:
+    return NEVER_NS if seconds is None or seconds >= NEVER_NS / 1e9 else int(seconds * 1e9)
 
 
 class GuestCalls:

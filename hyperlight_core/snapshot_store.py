@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import platformdirs
 from pydantic import ValidationError
@@ -111,13 +111,10 @@ def save(snapshot: MemorySnapshot, place: Path, manifest: Manifest) -> None:
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     half_done = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
     try:
-        descriptor = os.open(half_done / "memory", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            vcpu = snapshot.save(descriptor)
-        finally:
-            os.close(descriptor)
-        (half_done / "vcpu").write_bytes(vcpu)
-        (half_done / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+        with _create(half_done / "memory") as memory, _create(half_done / "vcpu") as vcpu:
+            vcpu.write(snapshot.save(memory.fileno()))
+        with _create(half_done / "manifest.json") as file:
+            file.write(manifest.model_dump_json().encode())
         try:
             half_done.rename(place)
         except OSError:
@@ -150,6 +147,11 @@ def load(place: Path, expected: Manifest) -> MemorySnapshot:
         return MemorySnapshot.load(config, descriptor, _read(place / "vcpu", _VCPU_LIMIT))
     finally:
         os.close(descriptor)
+
+
+def _create(path: Path) -> BinaryIO:
+    """A new file for this user alone, whatever the umask."""
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _open(path: Path) -> int:

@@ -176,8 +176,7 @@ class MemorySnapshot:
             ConfigurationError: the file is not what `save` writes for such a VM.
         """
         out = ffi.new("hl_snapshot **")
-        native = ffi.new("struct hl_config *", {**vars(config), "flags": 0, "image_fd": -1})
-        _check(lib.hl_snapshot_load(native, memory_fd, cpu, len(cpu), out))
+        _check(lib.hl_snapshot_load(_native(config), memory_fd, cpu, len(cpu), out))
         return cls(config, out[0])
 
 
@@ -436,11 +435,16 @@ class Vm:
         self.close()
 
 
+def _native(config: VmConfig) -> Any:
+    try:
+        return ffi.new("struct hl_config *", {**vars(config), "flags": 0, "image_fd": -1})
+    except OverflowError as error:
+        raise ConfigurationError(f"sizes no machine has: {config}") from error
+
+
 def _create(config: VmConfig, image: Path | None, *, stream: bool) -> Any:
-    native = ffi.new(
-        "struct hl_config *",
-        {**vars(config), "flags": lib.HL_BOOT_STREAM_CONSOLE * stream, "image_fd": -1},
-    )
+    native = _native(config)
+    native.flags = lib.HL_BOOT_STREAM_CONSOLE * stream
     out = ffi.new("hl_vm **")
     with _opened(image) as file:
         native.image_fd = file.number
