@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl_fs.names import decode_name, encode_name
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary().filter(lambda name: b"\0" not in name))
 def test_every_name_survives(name: bytes) -> None:
     assert decode_name(encode_name(name)) == name

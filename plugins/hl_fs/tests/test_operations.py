@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -256,4 +256,10 @@ class Comparison(RuleBasedStateMachine):
 
 
 TestComparison = pytest.mark.timeout(600)(Comparison.TestCase)
-TestComparison.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestComparison.settings = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    # The machine may be busy.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
