@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 import struct
 import subprocess
@@ -323,7 +324,7 @@ class FunctionGuest:
 
 def _read_answer(buffer: memoryview) -> Answer:
     frame = wire.read_frame(buffer)
-    message = wire.parse_json(frame.text)
+    message = json.loads(frame.text)
     return Answer(message.get("result"), message.get("error"), bytes(frame.attachment))
 
 
