@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nox
@@ -54,8 +55,10 @@ def core(session: nox.Session) -> None:
 def plugin(session: nox.Session, plugin: str) -> None:
     """One plugin with core."""
     folder = ROOT / "plugins" / plugin
-    install(session, folder, wheel("hyperlight_core"), wheel(plugin))
     project = nox.project.load_toml(folder / "pyproject.toml")["project"]
+    needed = {re.split(r"[^\w-]", text)[0].replace("-", "_") for text in project["dependencies"]}
+    others = [wheel(name) for name in PLUGINS if name in needed]
+    install(session, folder, wheel("hyperlight_core"), wheel(plugin), *others)
     # Guests come in packages, too, and offer no host functions.
     conformance = "hyperlight" in project.get("entry-points", {})
     options = ["--hyperlight-conformance"] if conformance else []
