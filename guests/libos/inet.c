@@ -101,6 +101,20 @@ static long disconnect(struct inet_socket *socket) {
     return 0;
 }
 
+/* As if the host's socket blocked, where the guest's does. */
+static long connect_to(struct file *file, const struct inet_address *address) {
+    struct inet_socket *socket = inet_of(file);
+    long error = ask_at(socket, "net.connect", address);
+    if (error != -EINPROGRESS || !file_may_block(file))
+        return error;
+    error = inet_wait(socket, POLLOUT, socket->send_timeout_ns);
+    if (error)
+        return error == -EAGAIN ? -EINPROGRESS : error;
+    error = connect_result(file);
+    socket->is_connected = error == 0;
+    return error;
+}
+
 static long inet_connect(struct file *file, const struct socket_name *name) {
     struct inet_socket *socket = inet_of(file);
     struct inet_address address;
@@ -110,16 +124,10 @@ static long inet_connect(struct file *file, const struct socket_name *name) {
     long error = inet_address_take(&address, name, socket->family);
     if (error)
         return error;
+    if (socket->is_connected)
+        return -EISCONN; /* the host would end a connecting that has ended */
     socket->asks_names = inet_is_name_server(socket, &address);
-    if (socket->asks_names)
-        return 0;
-    error = ask_at(socket, "net.connect", &address);
-    if (error != -EINPROGRESS || !file_may_block(file))
-        return error;
-    error = inet_wait(socket, POLLOUT, socket->send_timeout_ns);
-    if (error)
-        return error == -EAGAIN ? -EINPROGRESS : error;
-    return connect_result(file);
+    return socket->asks_names ? 0 : connect_to(file, &address);
 }
 
 /* ---- listening ------------------------------------------------------------------------------- */

@@ -21,7 +21,8 @@ struct inet_packet {
 struct inet_socket {
     uint64_t handle;
     int family, type;
-    bool asks_names; /* its peer is the name server that the host stands for */
+    bool is_connected; /* as a stream, by a call that waited for it */
+    bool asks_names;   /* its peer is the name server that the host stands for */
     struct inet_packet *packets;
     int64_t receive_timeout_ns, send_timeout_ns; /* 0: none */
     struct readiness readiness;

@@ -166,11 +166,12 @@ static size_t packets_size(const struct inet_socket *socket) {
 }
 
 long inet_arrived(struct inet_socket *socket) {
-    if (!socket->packets)
+    bool is_stream = socket->type == SOCK_STREAM;
+    if (is_stream ? packets_size(socket) < AHEAD : !socket->packets)
         fetch(socket);
-    if (socket->type == SOCK_DGRAM)
-        return socket->packets ? (long)socket->packets->size : 0; /* udp(7): of the first */
-    return packets_size(socket);
+    if (is_stream)
+        return packets_size(socket);
+    return socket->packets ? (long)socket->packets->size : 0; /* udp(7): of the first */
 }
 
 static long take_datagram(struct inet_socket *socket, void *to, size_t size, bool peek,

@@ -90,7 +90,10 @@ static long transfer_vector(const struct syscall_arguments *arguments, bool writ
         return error;
     if (offset != NO_OFFSET && !file->operations->is_seekable)
         error = -ESPIPE;
-    long moved = error ? error : transfer_parts(file, writing, parts, arguments->a[2], offset);
+    long moved = error ? error
+                 : file->operations->socket
+                     ? socket_vector(file, writing, parts, arguments->a[2])
+                     : transfer_parts(file, writing, parts, arguments->a[2], offset);
     file_close(file);
     return moved;
 }

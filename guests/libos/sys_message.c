@@ -180,6 +180,11 @@ long sys_recvmsg(const struct syscall_arguments *arguments) {
     return move_one(arguments, message_receive);
 }
 
+long socket_vector(struct file *file, bool writing, const struct iovec *parts, size_t count) {
+    struct message message = {.parts = (struct iovec *)parts, .part_count = count};
+    return writing ? message_send(file, &message, 0) : message_receive(file, &message, 0);
+}
+
 /* ---- several messages ------------------------------------------------------------------------ */
 /* Moves one after another until the deadline; how many, or why not even one. */
 static long move_each(const struct syscall_arguments *arguments, message_mover *move,

@@ -22,7 +22,8 @@ static long scan_entries(void *context, struct poll_set *set) {
         struct file *file = file_of(entry->fd);
         entry->revents = 0;
         if (file) {
-            entry->revents = file_poll(file, entry->events, set) & (entry->events | POLLERR | POLLHUP);
+            entry->revents =
+                file_poll(file, entry->events, set) & (entry->events | POLLERR | POLLHUP);
             file_close(file);
         } else if (entry->fd >= 0) {
             entry->revents = POLLNVAL;

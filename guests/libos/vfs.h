@@ -247,6 +247,8 @@ long etc_mount(void);
 void hostfs_refresh(void);
 /* epoll.c: the file is about to go; no epoll file may know it any longer. */
 void epoll_forget(struct file *file);
+/* sys_message.c: readv and writev of a socket, whose parts are one message. */
+long socket_vector(struct file *file, bool writing, const struct iovec *parts, size_t count);
 /* What descriptors 1 and 2 write to; `stream` as in hl_abi.h. */
 struct node *console_node(uint32_t stream);
 

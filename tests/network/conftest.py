@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -89,3 +91,28 @@ def canary() -> Any:
     yield made
     for listener in made.listeners:
         listener.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def udp_echo() -> Iterator[int]:
+    """The port of a UDP server that sends back what it gets."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            while (received := server.recvfrom(1 << 16))[0] != b"stop":
+                server.sendto(*received)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield server.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"stop", server.getsockname())
+        thread.join()

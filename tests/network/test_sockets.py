@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import urllib.request
 from collections import Counter
@@ -12,13 +11,6 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.kvm
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture
@@ -163,24 +155,6 @@ def test_ipv6(run: Any, online: Any, serve: Any) -> None:
 
 
 # ---- datagrams -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def udp_echo() -> Any:
-    """The port of a UDP server that sends back what it gets."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def answer() -> None:
-            while (received := server.recvfrom(1 << 16))[0] != b"stop":
-                server.sendto(*received)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        yield server.getsockname()[1]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"stop", server.getsockname())
-        thread.join()
 
 
 def test_datagrams_keep_their_bounds(run: Any, online: Any, udp_echo: int) -> None:
