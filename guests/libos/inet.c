@@ -1,7 +1,6 @@
 /* inet.c: sockets of AF_INET and AF_INET6: the host's, under the rules of the net.* functions. */
 #include <asm-generic/ioctls.h>
 #include <linux/in.h>
-#include "hostfs.h"
 #include "inet.h"
 #include "sys.h"
 
@@ -15,8 +14,7 @@ struct hl_json_writer *inet_params(const struct inet_socket *socket) {
 
 static long ask(const struct inet_socket *socket, const char *method) {
     struct hl_json_value result;
-    inet_params(socket);
-    return host_ask(method, &result);
+    return host_ask_handle(method, socket->handle, &result);
 }
 
 static long ask_at(const struct inet_socket *socket, const char *method,

@@ -1,6 +1,7 @@
 /* inet.h: what the parts of the network sockets share: the host has the sockets, the guest waits. */
 #ifndef LIBOS_INET_H
 #define LIBOS_INET_H
+#include "request.h"
 #include "socket.h"
 
 /* An IPv4 address is the IPv6 one it is mapped to (RFC 4291, 2.5.5.2). */

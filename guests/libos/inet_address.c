@@ -1,7 +1,6 @@
 /* inet_address.c: addresses as sockaddr structures and as text. */
 #include <linux/in.h>
 #include <linux/in6.h>
-#include "hostfs.h"
 #include "inet.h"
 #include "text.h"
 

@@ -3,7 +3,6 @@
 #include <linux/in6.h>
 #include <linux/tcp.h>
 #include <linux/time.h>
-#include "hostfs.h"
 #include "inet.h"
 #include "process.h"
 

@@ -1,5 +1,4 @@
 /* inet_transfer.c: sending and receiving through the host's sockets. */
-#include "hostfs.h"
 #include "inet.h"
 #include "stream.h"
 

@@ -4,7 +4,6 @@
  * blocked, when a poll that may not wait found nothing, or after a while. What the host said holds
  * until the program uses the socket, because nobody else can.
  */
-#include "hostfs.h"
 #include "inet.h"
 #include "process.h"
 
