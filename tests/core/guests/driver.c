@@ -16,7 +16,8 @@ static void run(struct hl_request *request) {
     hl_param_text(request, "code", code, sizeof code, &size);
     hl_write(HL_CONSOLE_STDOUT, code, size);
     hl_write(HL_CONSOLE_STDERR, "\xff", 1);
-    if (size && code[0] == 'x') hl_exit(7);
+    if (size && code[0] == 'x')
+        hl_exit(7);
     hl_json_open(&request->result, '{');
     hl_json_key(&request->result, "exit_code");
     hl_json_int(&request->result, size ? hl_json_digit(code[0]) : 0);
