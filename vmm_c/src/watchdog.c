@@ -122,6 +122,10 @@ static int start_thread(void) {
     return 0;
 }
 
+/* Around a fork: whoever forks holds the lock, so that the child does not inherit another's hold. */
+static void before_fork(void) { pthread_mutex_lock(&list_lock); }
+static void after_fork(void) { pthread_mutex_unlock(&list_lock); }
+
 int watchdog_start(void) {
     pthread_mutex_lock(&list_lock);
     int result = 0;
@@ -129,6 +133,8 @@ int watchdog_start(void) {
         armed = NULL; /* after a fork: the parent's VMs are not ours */
         if (!kick_signal)
             result = install_signal();
+        if (!result && !started_in)
+            result = -pthread_atfork(before_fork, after_fork, after_fork);
         if (!result)
             result = start_thread();
         if (!result)
