@@ -52,6 +52,9 @@ $(STAMPS)/core: $(STAMPS)/venv setup.py $(call sources,vmm_c guests)
 	@$(INSTALL) -e '.[cli]'
 	@touch $@
 
+# It needs the other, which no index has yet.
+$(STAMPS)/hl_mcp: $(STAMPS)/hl_python
+
 # Reads the plugin's own files, so this second expansion needs the stem.
 .SECONDEXPANSION:
 $(STAMPS)/%: $(STAMPS)/venv plugins/%/pyproject.toml $$(call sources,plugins/$$*) \
