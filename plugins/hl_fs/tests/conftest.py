@@ -22,9 +22,9 @@ collect_ignore = [] if importlib.util.find_spec("hyperlight_core") else ["plugin
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_hyperlight_configuration(plugin: str, tmp_path: Path) -> dict[str, Any] | None:
-    """What the conformance tests of the core reach: an empty directory."""
+    """What the conformance tests of the core reach: every function, over an empty directory."""
     mount = {"host": str(tmp_path), "guest": "/data", "mode": "rw"}
-    return {"mounts": [mount]} if plugin == "fs" else None
+    return {"mounts": [mount], "dialect": True} if plugin == "fs" else None
 
 
 class Host:
