@@ -86,7 +86,7 @@ test-alone: setup
 	$(BIN)/nox
 
 test-together: setup
-	$(BIN)/pytest guests tests --ignore tests/core
+	$(BIN)/pytest -n 2 --dist loadfile guests tests --ignore tests/core
 
 # ---- checking --------------------------------------------------------------------------------------
 lint: lint-python lint-types lint-c lint-rust lint-docs

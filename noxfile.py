@@ -47,7 +47,7 @@ def wheels(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Core with no plugin at all."""
     install(session, ROOT, wheel("hyperlight_core") + "[cli]")
-    session.run("pytest", "tests/core", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/core", *session.posargs)
 
 
 @nox.session(requires=["wheels"])
