@@ -52,7 +52,7 @@ struct hl_snapshot {
 };
 
 /* ---- the VM -------------------------------------------------------------------------------------- */
-enum memory_slot { HL_SLOT_SYSTEM, HL_SLOT_RAM, HL_SLOT_IMAGE };
+enum memory_slot { HL_SLOT_SYSTEM, HL_SLOT_TABLES, HL_SLOT_RAM, HL_SLOT_IMAGE };
 enum kick { KICK_KILL = 1, KICK_DEADLINE = 2, KICK_CPU = 4 };
 
 struct hl_vm {

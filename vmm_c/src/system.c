@@ -6,8 +6,9 @@
 #include <x86intrin.h>
 #include "internal.h"
 
-/* Page-table bits, Intel SDM vol. 3, 4.5. Accessed and dirty are set beforehand so that the CPU never
- * writes to the tables, whose slot is read-only. */
+/* Page-table bits, Intel SDM vol. 3, 4.5. Accessed and dirty are set beforehand, which spares the CPU
+ * the writes. Their slot is writable all the same, because with nested paging every look at a table
+ * counts as a write: AMD APM vol. 2, 15.25.6; Intel SDM vol. 3, 28.3.3.2. No page maps them. */
 #define PRESENT UINT64_C(0x1)
 #define WRITABLE UINT64_C(0x2)
 #define USER UINT64_C(0x4)

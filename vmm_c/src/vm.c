@@ -107,7 +107,10 @@ static int init_memory(hl_vm *vm) {
         result = page_set_init(&vm->scratch, pages);
     if (!result)
         result =
-            register_memory(vm, HL_SLOT_SYSTEM, KVM_MEM_READONLY, 0, vm->system, HL_SYSTEM_SIZE);
+            register_memory(vm, HL_SLOT_SYSTEM, KVM_MEM_READONLY, 0, vm->system, HL_SYSTEM_PML4);
+    if (!result)
+        result = register_memory(vm, HL_SLOT_TABLES, 0, HL_SYSTEM_PML4, vm->system + HL_SYSTEM_PML4,
+                                 HL_SYSTEM_SIZE - HL_SYSTEM_PML4);
     if (!result)
         result = vm_register_ram(vm, false);
     return result ? result : init_image(vm);
