@@ -205,10 +205,14 @@ long file_write_at(struct file *file, const void *from, size_t size, uint64_t of
         return -EINVAL;
     /* pwrite(2), BUGS: with O_APPEND the data goes to the end, whatever the offset. */
     if ((file->flags & O_APPEND) && file->operations->append) {
+        long error = file_settle(file);
+        if (error)
+            return error;
         uint64_t position = file->offset;
         long put = file->operations->append(file, from, size);
+        error = file_settle(file);
         file->offset = position;
-        return put;
+        return error ? error : put;
     }
     return file->operations->write(file, from, size, offset);
 }

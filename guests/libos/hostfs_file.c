@@ -111,22 +111,36 @@ static int64_t host_size(struct file *file) {
 
 static long host_append(struct file *file, const void *from, size_t size) {
     struct host_file *host = host_file_of(file);
-    host->moved = true;
-    if (host->appends)
+    if (host->appends) {
+        host->moved = true;
         return write_all(file, from, size, 0, true);
+    }
     int64_t end = host_size(file); /* O_APPEND came later, with fcntl */
-    return end < 0 ? end : write_all(file, from, size, end, false);
+    long put = end < 0 ? end : write_all(file, from, size, end, false);
+    if (put > 0)
+        file->offset = end + put;
+    return put;
 }
 
-/* Behind what was appended last, which is the end. */
+/* Behind what this file appended last, which only the host knows: others append, too. */
 static long host_settle(struct file *file) {
-    if (!host_file_of(file)->moved)
+    struct hl_json_value result;
+    uint64_t offset;
+    struct host_file *host = host_file_of(file);
+    if (!host->moved)
         return 0;
-    int64_t size = host_size(file);
-    if (size < 0)
-        return size;
-    file->offset = size;
-    host_file_of(file)->moved = false;
+    struct hl_json_writer *params = host_params();
+    host_param_uint("handle", host->handle);
+    host_param_uint("offset", 0);
+    hl_json_key(params, "whence");
+    hl_json_text(params, "current");
+    long error = host_ask("fs.seek", &result);
+    if (error == 0)
+        error = host_get_uint(result, "offset", &offset);
+    if (error)
+        return error;
+    file->offset = offset;
+    host->moved = false;
     return 0;
 }
 

@@ -12,7 +12,7 @@ import pytest
 from hl_fs import CapFs, Limits, Mount
 from hl_fs.dialect import Dialect
 
-Host = Any  # the fixture of conftest.py
+from .attacks import Host
 
 
 @pytest.fixture

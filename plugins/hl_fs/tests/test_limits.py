@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from hl_fs import CapFs, Limits, Mount, OpenFlag, Permission, Usage
 
+from .attacks import Host
+
 READ, WRITE, CREATE = OpenFlag.READ, OpenFlag.WRITE, OpenFlag.CREATE
 Errno = Callable[..., str]
-Host = Any  # the fixture of conftest.py
 
 
 def grant(host: Host, **limits: int | None) -> CapFs:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from hl_fs import CapFs, Mount, OpenFlag
 
+from .attacks import Host
+
 Errno = Callable[..., str]
-Host = Any  # the fixture of conftest.py
 
 
 @pytest.mark.parametrize(

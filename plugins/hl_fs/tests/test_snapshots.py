@@ -6,15 +6,15 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hl_fs import CapFs, Entry, Limits, Mount, OpenFlag, Usage
 
+from .attacks import Host
+
 READ, WRITE, CREATE = OpenFlag.READ, OpenFlag.WRITE, OpenFlag.CREATE
 Errno = Callable[..., str]
-Host = Any  # the fixture of conftest.py
 
 
 @pytest.fixture

@@ -225,7 +225,9 @@ class CapFs:
     def __init__(self, mounts: Iterable[Mount], limits: Limits | None = None) -> None:
         mounts = list(mounts)
         table, keep = _mount_table(mounts)
-        numbers = [_UNLIMITED if n is None else n for n in astuple(limits or Limits())]
+        limits = limits or Limits()
+        numbers = [_UNLIMITED if n is None else n for n in astuple(limits)]
+        self._call_bytes = _UNLIMITED if limits.call_bytes is None else limits.call_bytes
         place, failed = ffi.new("hl_fs **"), ffi.new("size_t *")
         code = lib.hl_fs_new(ffi.new("hl_fs_limits *", numbers), table, len(mounts), place, failed)
         del keep
@@ -286,6 +288,7 @@ class CapFs:
 
     def read(self, handle: int, size: int, offset: int | None = None) -> bytes:
         """Up to `size` bytes from `offset`, or from the position, which moves; b"" at the end."""
+        size = min(size, self._call_bytes)  # before it is allocated
         data = _uninitialized(_NEW_BYTES, size)
         at = -1 if offset is None else offset
         got = _read(self._fs, handle, data, size, at)
