@@ -12,9 +12,10 @@ from pathlib import Path
 from hl_net import audit
 from hl_net.addresses import Address
 from hl_net.budgets import Deadline, Deadlines, Ledger
-from hl_net.policy import Decision, Policy
+from hl_net.policy import DECISIONS, Decision, Policy
+from hl_net.pool import Pool
 from hl_net.resolver import Resolver
-from hl_net.stream import Stream
+from hl_net.stream import Place, Stream
 from hl_net.urls import Url
 from hyperlight_core.errors import CallLimitError, HostFunctionError
 from hyperlight_core.functions import HostCall
@@ -34,15 +35,33 @@ def tls_context(authorities: tuple[Path, ...]) -> ssl.SSLContext:
 
 
 class Connector:
-    """Opens connections for requests."""
+    """Opens connections for requests, or takes one that was kept."""
 
     def __init__(
-        self, policy: Policy, resolver: Resolver, ledger: Ledger, authorities: tuple[Path, ...]
+        self,
+        policy: Policy,
+        resolver: Resolver,
+        ledger: Ledger,
+        authorities: tuple[Path, ...],
+        pool: Pool,
     ) -> None:
-        self._policy, self._resolver, self._ledger = policy, resolver, ledger
-        self._authorities = authorities
+        self._resolver, self._ledger = resolver, ledger
+        self._decide = lru_cache(DECISIONS)(policy.request_address)
+        self._authorities, self._pool = authorities, pool
         if authorities:
             tls_context(authorities)  # a faulty file shows at once
+
+    def kept(self, method: str, url: Url, credentials: tuple[str, ...]) -> Stream | None:
+        """A connection that an earlier request left, if this one may go to its address."""
+        stream = self._pool.take(Place(url.origin, credentials))
+        if stream is None:
+            return None
+        decision = self._decide(method, url, stream.address)
+        if decision.allowed:
+            audit.enforce(decision, credentials=credentials)
+            return stream
+        stream.close()
+        return None
 
     def open(
         self,
@@ -52,7 +71,7 @@ class Connector:
         call: HostCall,
         credentials: tuple[str, ...] = (),
     ) -> Stream:
-        """A connection for a request whose URL is granted, with TLS if its scheme says so.
+        """A new connection for a request whose URL is granted, with TLS if its scheme says so.
 
         Raises:
             DeniedError: every address of the host is refused.
@@ -61,14 +80,15 @@ class Connector:
         """
         deadline = deadlines.begin("connect_seconds")
         addresses = self._addresses(url, deadline, call)
-        decisions = [self._policy.request_address(method, url, address) for address in addresses]
+        decisions = [self._decide(method, url, address) for address in addresses]
         granted = [
             address
             for address, decision in zip(addresses, decisions, strict=True)
             if decision.allowed
         ]
         audit.enforce(_summary(decisions), credentials=credentials)
-        stream = self._connect_any(granted, url.port, deadline, call)
+        place = Place(url.origin, credentials)
+        stream = self._connect_any(granted, url.port, place, deadline, call)
         try:
             if url.scheme == "https":
                 stream.start_tls(tls_context(self._authorities), str(url.host), deadline, call)
@@ -83,14 +103,20 @@ class Connector:
         return [url.host]
 
     def _connect_any(
-        self, addresses: list[Address], port: int, deadline: Deadline, call: HostCall
+        self,
+        addresses: list[Address],
+        port: int,
+        place: Place,
+        deadline: Deadline,
+        call: HostCall,
     ) -> Stream:
         """Try one address after another; the last one's error counts."""
         self._ledger.connect()
         failure: HostFunctionError = HostFunctionError("no address", errno="EADDRNOTAVAIL")
         for address in addresses:
             try:
-                return Stream(_connect(address, port, deadline, call), self._ledger)
+                connection = _connect(address, port, deadline, call)
+                return Stream(connection, self._ledger, place, address)
             except CallLimitError:
                 raise
             except OSError as error:

@@ -1,19 +1,35 @@
-"""One HTTP/1.1 request and its response over one connection of their own."""
+"""One HTTP/1.1 request and its response over one connection."""
 
 from __future__ import annotations
 
-from typing import cast
-
-import h11
+from dataclasses import dataclass
 
 from hl_net.budgets import Deadline, Deadlines, over_budget
 from hl_net.configuration import Budgets
-from hl_net.response import HEAD_LIMIT, Body, ResponseParser
+from hl_net.pool import Pool
+from hl_net.response import Body, Head, ResponseReader
 from hl_net.stream import Stream
 from hyperlight_core.errors import HostFunctionError, InvalidParamsError
 from hyperlight_core.functions import HostCall
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "RequestHead"]
+
+_CONNECTION_LOST = ("EPIPE", "ECONNRESET")
+
+
+@dataclass(frozen=True)
+class RequestHead:
+    """How a request begins.
+
+    Attributes:
+        method: of the request.
+        text: the request line and the headers, up to the empty line.
+        size: of the body, in bytes; None if it goes in chunks.
+    """
+
+    method: str
+    text: bytes
+    size: int | None
 
 
 class Exchange:
@@ -25,73 +41,91 @@ class Exchange:
 
     Attributes:
         url: what was asked for.
+        sent_all: whether the request has been sent to its end.
         answered: whether the head of the response has been read.
-        ended: whether the response has been read to its end; the connection is closed then.
+        ended: whether the response has been read to its end; the connection is given up then, to
+            the pool if it can carry another request.
     """
 
-    def __init__(self, url: str, stream: Stream, deadlines: Deadlines, budgets: Budgets) -> None:
+    def __init__(
+        self, url: str, stream: Stream, deadlines: Deadlines, budgets: Budgets, pool: Pool
+    ) -> None:
         self.url = url
         self._stream, self._deadlines, self._budgets = stream, deadlines, budgets
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        self._pool = pool
         self._cut = False  # the server stopped listening; it may have answered all the same
         self._sent = self._received = 0
-        self._parser: ResponseParser  # once the request's head is sent
+        self._size: int | None = 0
+        self._persistent = False
+        self._reader: ResponseReader  # once the request's head is sent
         self._body: Body  # once the response's head is read
         self._failure: HostFunctionError | None = None  # that comes after what was received
-        self.answered = self.ended = False
+        self.sent_all = self.answered = self.ended = False
 
     def close(self) -> None:
         """Close the connection, at once."""
-        self._stream.close()
+        if not self.ended:
+            self._stream.close()
 
     @property
-    def sent_all(self) -> bool:
-        """Whether the request has been sent to its end."""
-        return self._http.our_state is not h11.SEND_BODY
+    def lost(self) -> bool:
+        """Whether a kept connection turned out to have been closed before any answer came."""
+        return self._stream.reused and not self._reader.heard
 
-    def send_head(self, request: h11.Request, call: HostCall) -> None:
-        """Send the request's method, target and headers."""
-        self._parser = ResponseParser(self._http, request.method, self._stream, self._deadlines)
-        self._send(request, call)
+    def send_head(self, head: RequestHead, call: HostCall, body: memoryview | None = None) -> None:
+        """Send the request's method, target and headers; with `body`, all of the request."""
+        self._size = head.size
+        self._reader = ResponseReader(head.method, self._stream, self._deadlines)
+        if body is not None:
+            self._count(len(body))
+            self.sent_all = True
+        self._send(head.text if not body else b"".join((head.text, body)), call)
 
-    def send_body(self, data: bytes | memoryview, call: HostCall) -> None:
+    def send_body(self, data: memoryview, call: HostCall) -> None:
         """Send a part of the request's body."""
-        self._sent += len(data)
-        if self._sent > self._budgets.request_bytes:
-            self.close()
-            raise over_budget("request_bytes", self._budgets.request_bytes)
-        if len(data):
-            self._send(h11.Data(data=cast("bytes", data)), call)
+        self._count(len(data))
+        if len(data) and self._size is None:
+            # RFC 9112, section 7.1.
+            self._send(b"".join((b"%x\r\n" % len(data), data, b"\r\n")), call)
+        elif len(data):
+            self._send(data, call)
 
     def end_body(self, call: HostCall) -> None:
         """Send the end of the request."""
-        self._send(h11.EndOfMessage(), call)
+        if self._size is None:
+            self._send(b"0\r\n\r\n", call)
+        elif self._sent != self._size:
+            self._refuse_size()
+        self.sent_all = True
 
-    def read_head(self, call: HostCall) -> h11.Response:
+    def read_head(self, call: HostCall) -> Head:
         """Wait for the status and headers of the response."""
         deadline = self._deadlines.begin("first_byte_seconds")
         try:
-            response = self._parser.head(deadline, call)
+            head = self._reader.head(deadline, call)
+            self._body = self._reader.body(head)
         except HostFunctionError:
             self.close()
             raise
-        self.answered = True
-        self._body = self._parser.body(response)
-        return response
+        self.answered, self._persistent = True, head.persistent
+        return head
 
     def read_into(self, buffer: memoryview, call: HostCall, *, wait: bool) -> int:
         """Fill the buffer with what has arrived of the body; return how many bytes.
 
-        With `wait`, there is at least one unless the response has ended. Without, it never raises:
-        an error comes once what arrived before it has been read.
+        With `wait`, there is at least one unless the response has ended. Without, it only gives the
+        first bytes a moment to follow the head, and never raises: an error comes once what arrived
+        before it has been read.
         """
-        size = 0
+        size, hoped = 0, wait
         while size < len(buffer) and not self.ended and self._failure is None:
             deadline = self._deadlines.begin("idle_seconds") if wait and not size else None
             try:
                 size += self._receive_into(buffer[size:], deadline, call)
             except BlockingIOError:
-                break
+                if size or hoped or not self._stream.stirs():
+                    break
+                hoped = True
             except HostFunctionError as error:
                 self._failure = error
                 self.close()
@@ -104,31 +138,38 @@ class Exchange:
         target = buffer[:left] if left else memoryview(bytearray(1))
         size = self._body.receive_into(target, deadline, call)
         if not size:
-            self.ended = True
-            self.close()
+            self._end()
         elif not left:
             raise over_budget("response_bytes", self._budgets.response_bytes)
         self._received += size
         return size
 
-    def _send(self, event: h11.Event, call: HostCall) -> None:
-        try:
-            parts = self._http.send_with_data_passthrough(event) or []
-        except h11.LocalProtocolError as error:
+    def _end(self) -> None:
+        if self._persistent and self._body.whole and self.sent_all and not self._cut:
+            self._pool.put(self._stream)
+        else:
             self.close()
-            message = "the request's body does not have the size that was announced"
-            raise InvalidParamsError(message) from error
-        if not isinstance(event, h11.Data):
-            parts = [b"".join(parts)]  # a head comes line by line
-        for part in parts:
-            if part and not self._cut:
-                self._send_bytes(part, call)
+        self.ended = True
 
-    def _send_bytes(self, data: bytes, call: HostCall) -> None:
+    def _count(self, size: int) -> None:
+        self._sent += size
+        if self._sent > self._budgets.request_bytes:
+            self.close()
+            raise over_budget("request_bytes", self._budgets.request_bytes)
+        if self._size is not None and self._sent > self._size:
+            self._refuse_size()
+
+    def _refuse_size(self) -> None:
+        self.close()
+        raise InvalidParamsError("the request's body does not have the size that was announced")
+
+    def _send(self, data: bytes | memoryview, call: HostCall) -> None:
+        if self._cut:
+            return
         try:
             self._stream.send(data, self._deadlines.begin("idle_seconds"), call)
         except HostFunctionError as error:
-            if error.errno_name not in ("EPIPE", "ECONNRESET"):
+            if error.errno_name not in _CONNECTION_LOST:
                 self.close()
                 raise
             self._cut = True

@@ -12,6 +12,7 @@ from hl_net.budgets import over_budget
 from hl_net.configuration import Budgets
 from hl_net.exchange import Exchange
 from hl_net.guest_socket import Context, GuestSocket, SavedSocket
+from hl_net.pool import Pool
 from hyperlight_core.errors import HostFunctionError
 
 __all__ = ["Handles", "ResetExchange", "Saved"]
@@ -37,10 +38,13 @@ class Saved:
 
 
 class Handles:
-    """The open handles. A number is never used again, so that an old one means nothing new."""
+    """The open handles, for which idle connections make room.
 
-    def __init__(self, budgets: Budgets) -> None:
-        self._budgets = budgets
+    A number is never used again, so that an old one means nothing new.
+    """
+
+    def __init__(self, budgets: Budgets, pool: Pool) -> None:
+        self._budgets, self._pool = budgets, pool
         self._handles: dict[int, Handle] = {}
         self._next = 1
 
@@ -48,6 +52,8 @@ class Handles:
         """Raise CallLimitError if there are as many handles, or requests, as there may be."""
         if len(self._handles) >= self._budgets.open_handles:
             raise over_budget("open_handles", self._budgets.open_handles, "EMFILE")
+        if self._pool and len(self._handles) + len(self._pool) >= self._budgets.open_handles:
+            self._pool.drop_oldest()
         if request:
             requests = sum(not isinstance(value, GuestSocket) for value in self._handles.values())
             if requests >= self._budgets.requests_in_flight:
@@ -98,7 +104,8 @@ class Handles:
         value.close()
 
     def close_all(self) -> None:
-        """Close everything."""
+        """Close everything, and what the pool keeps."""
+        self._pool.close()
         while self._handles:
             self._handles.popitem()[1].close()
 

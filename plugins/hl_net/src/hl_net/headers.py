@@ -57,11 +57,8 @@ def check_headers(headers: Iterable[list[str]]) -> list[tuple[str, str]]:
 
 def visible_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[list[str]]:
     """A response's headers for the guest: all but those of the connection."""
-    return [
-        [name.decode("latin-1"), value.decode("latin-1")]
-        for name, value in raw
-        if name.decode("latin-1").lower() not in _HOP_BY_HOP
-    ]
+    texts = ([name.decode("latin-1"), value.decode("latin-1")] for name, value in raw)
+    return [header for header in texts if header[0].lower() not in _HOP_BY_HOP]
 
 
 def without(headers: Iterable[tuple[str, str]], *names: str) -> list[tuple[str, str]]:

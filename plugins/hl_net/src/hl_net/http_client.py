@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import urljoin
-
-import h11
 
 from hl_net import audit
 from hl_net.budgets import Deadlines, over_budget
 from hl_net.configuration import NetConfiguration
 from hl_net.connector import Connector
 from hl_net.credentials import Credentials, Grant
-from hl_net.exchange import Exchange
+from hl_net.exchange import Exchange, RequestHead
 from hl_net.headers import check_headers, without
 from hl_net.models import HttpRequest
-from hl_net.policy import Policy
+from hl_net.policy import DECISIONS, Policy
+from hl_net.pool import Pool
+from hl_net.response import Head
 from hl_net.urls import Url, parse_url
-from hyperlight_core.errors import InvalidParamsError
+from hyperlight_core.errors import HostFunctionError, InvalidParamsError
 from hyperlight_core.functions import HostCall
 
 __all__ = ["Hop", "HttpClient"]
@@ -26,6 +27,8 @@ __all__ = ["Hop", "HttpClient"]
 _REDIRECTS = {301, 302, 303, 307, 308}  # RFC 9110, section 15.4
 _OF_BODY = ("content-encoding", "content-language", "content-location", "content-type")
 _OF_ORIGIN = ("authorization", "cookie")
+# RFC 9110, section 9.2.2: a request that may be sent twice.
+_IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
 
 @dataclass(frozen=True)
@@ -52,39 +55,38 @@ class Hop:
     credential: str | None = None
     at_home: bool = True
 
-    def head(self, grant: Grant) -> h11.Request:
+    def head(self, grant: Grant) -> RequestHead:
         """The request's head as it is sent."""
         framing = [("Transfer-Encoding", "chunked")]
         if self.size is not None:
             framing = [("Content-Length", str(self.size))] if self.size or self._has_body else []
-        headers = [
-            ("Host", self.url.authority),
-            *grant.added_to(self.headers),
-            *framing,
-            ("Connection", "close"),
-        ]
-        target = self.url.path + self.url.query
-        return h11.Request(method=self.method, target=target, headers=headers)
+        headers = [("Host", self.url.authority), *grant.added_to(self.headers), *framing]
+        lines = [f"{self.method} {self.url.path}{self.url.query} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return RequestHead(self.method, "\r\n".join([*lines, "", ""]).encode("ascii"), self.size)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again when a kept connection turns out to be closed."""
+        return self.method in _IDEMPOTENT and not self.streamed
 
     @property
     def _has_body(self) -> bool:
         # RFC 9110, section 8.6: a method that is expected to have a body says that it is empty.
         return self.streamed or self.method in ("POST", "PUT", "PATCH")
 
-    def following(self, response: h11.Response) -> Hop | None:
+    def following(self, response: Head) -> Hop | None:
         """Where the response redirects to, if it does and the request can be sent again.
 
         Raises:
             DeniedError: the target is no URL that could be granted.
         """
-        location = dict(response.headers).get(b"location")
-        if response.status_code not in _REDIRECTS or location is None:
+        locations = response.values(b"location")
+        if response.status not in _REDIRECTS or not locations:
             return None
-        url = _target(self.url, location.decode("latin-1"))
+        url = _target(self.url, locations[-1].decode("latin-1"))
         hop = replace(self, url=url)
-        if response.status_code == 303 or (
-            response.status_code in (301, 302) and self.method == "POST"
-        ):
+        if response.status == 303 or (response.status in (301, 302) and self.method == "POST"):
             method = "HEAD" if self.method == "HEAD" else "GET"
             headers = without(self.headers, *_OF_BODY)
             hop = replace(hop, method=method, headers=headers, body=None, size=0, streamed=False)
@@ -100,10 +102,16 @@ class HttpClient:
     """Sends the requests of one sandbox."""
 
     def __init__(
-        self, configuration: NetConfiguration, policy: Policy, connector: Connector
+        self,
+        configuration: NetConfiguration,
+        policy: Policy,
+        connector: Connector,
+        pool: Pool,
     ) -> None:
-        self._budgets, self._policy, self._connector = configuration.budgets, policy, connector
+        self._budgets, self._connector, self._pool = configuration.budgets, connector, pool
         self._credentials = Credentials(configuration.credentials)
+        self._parse = lru_cache(DECISIONS)(parse_url)
+        self._decide = lru_cache(DECISIONS)(policy.request)
 
     def first_hop(self, request: HttpRequest, call: HostCall) -> Hop:
         """The guest's request, checked as far as no rule is needed.
@@ -117,13 +125,20 @@ class HttpClient:
             raise InvalidParamsError("the body is contradictory")
         return Hop(
             request.method,
-            _parsed(request.method, request.url),
+            self._parsed(request),
             check_headers(request.headers),
             call.attachment if attached else None,
             request.body_size if streamed else len(call.attachment),
             streamed,
             request.credential,
         )
+
+    def _parsed(self, request: HttpRequest) -> Url:
+        try:
+            return self._parse(request.url)
+        except ValueError as error:
+            target = f"{request.method} {request.url}"
+            raise audit.refuse_malformed("request", target, str(error)) from error
 
     def start(self, hop: Hop, deadlines: Deadlines, call: HostCall) -> Exchange:
         """Send a request, as far as it does not come from the guest in parts.
@@ -133,27 +148,38 @@ class HttpClient:
             CallLimitError: a budget is used up or a deadline passed.
             HostFunctionError: it could not be sent.
         """
+        return self._send(hop, self._grant(hop), deadlines, call)
+
+    def _grant(self, hop: Hop) -> Grant:
+        """What goes with a request, if it may be sent at all."""
         if (hop.size or 0) > self._budgets.request_bytes:
             raise over_budget("request_bytes", self._budgets.request_bytes)
-        decision = self._policy.request(hop.method, hop.url)
+        decision = self._decide(hop.method, hop.url)
         if not decision.allowed:
             audit.enforce(decision)
-        grant = Grant()
-        if hop.at_home:
-            grant = self._credentials.grant(hop.credential, hop.method, hop.url)
-        stream = self._connector.open(hop.method, hop.url, deadlines, call, grant.names)
-        exchange = Exchange(str(hop.url), stream, deadlines, self._budgets)
-        exchange.send_head(hop.head(grant), call)
-        if not hop.streamed:
-            exchange.send_body(hop.body if hop.body is not None else b"", call)
-            exchange.end_body(call)
+        if not hop.at_home:
+            return Grant()
+        return self._credentials.grant(hop.credential, hop.method, hop.url)
+
+    def _send(
+        self, hop: Hop, grant: Grant, deadlines: Deadlines, call: HostCall, *, fresh: bool = False
+    ) -> Exchange:
+        """Send it over a kept connection if there is one and it could be repeated."""
+        stream = None
+        if hop.repeatable and not fresh:
+            stream = self._connector.kept(hop.method, hop.url, grant.names)
+        if stream is None:
+            stream = self._connector.open(hop.method, hop.url, deadlines, call, grant.names)
+        exchange = Exchange(str(hop.url), stream, deadlines, self._budgets, self._pool)
+        body = None if hop.streamed else hop.body or memoryview(b"")
+        exchange.send_head(hop.head(grant), call, body)
         return exchange
 
     def begin(self) -> Deadlines:
         """The deadlines of a request that begins now."""
         return Deadlines(self._budgets, time.monotonic())
 
-    def fetch(self, hop: Hop, call: HostCall, *, follow: bool) -> tuple[Exchange, h11.Response]:
+    def fetch(self, hop: Hop, call: HostCall, *, follow: bool) -> tuple[Exchange, Head]:
         """Send a request whose body is there, follow its redirects, and read the last one's head.
 
         Raises:
@@ -163,8 +189,7 @@ class HttpClient:
         """
         deadlines = self.begin()
         for _ in range(self._budgets.redirects + 1):
-            exchange = self.start(hop, deadlines, call)
-            response = exchange.read_head(call)
+            exchange, response = self._answered(hop, deadlines, call)
             following = self._following(hop, exchange, response) if follow else None
             if following is None:
                 return exchange, response
@@ -172,8 +197,20 @@ class HttpClient:
             hop = following
         raise over_budget("redirects", self._budgets.redirects)
 
+    def _answered(self, hop: Hop, deadlines: Deadlines, call: HostCall) -> tuple[Exchange, Head]:
+        """Send a request; again, if the server closed a kept connection at that very moment."""
+        grant = self._grant(hop)
+        exchange = self._send(hop, grant, deadlines, call)
+        try:
+            return exchange, exchange.read_head(call)
+        except HostFunctionError as error:
+            if error.errno_name != "ECONNRESET" or not exchange.lost:
+                raise
+        exchange = self._send(hop, grant, deadlines, call, fresh=True)
+        return exchange, exchange.read_head(call)
+
     @staticmethod
-    def _following(hop: Hop, exchange: Exchange, response: h11.Response) -> Hop | None:
+    def _following(hop: Hop, exchange: Exchange, response: Head) -> Hop | None:
         try:
             return hop.following(response)
         except BaseException:
@@ -183,11 +220,8 @@ class HttpClient:
 
 def _target(base: Url, location: str) -> Url:
     # urljoin only builds a text; what counts is how parse_url reads it.
-    return _parsed("redirect", urljoin(str(base), location))
-
-
-def _parsed(method: str, text: str) -> Url:
+    text = urljoin(str(base), location)
     try:
         return parse_url(text)
     except ValueError as error:
-        raise audit.refuse_malformed("request", f"{method} {text}", str(error)) from error
+        raise audit.refuse_malformed("request", f"redirect {text}", str(error)) from error

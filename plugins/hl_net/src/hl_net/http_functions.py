@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import h11
-
 from hl_net.budgets import Ledger
 from hl_net.exchange import Exchange
 from hl_net.handles import Handles
@@ -18,6 +16,7 @@ from hl_net.models import (
     SizeReply,
     WriteRequest,
 )
+from hl_net.response import Head
 from hyperlight_core.errors import (
     CallLimitError,
     DeniedError,
@@ -88,22 +87,25 @@ class HttpFunctions:
         self._ledger.enter(call.run)
         return self._handles.exchange(handle)
 
-    def _reply(
-        self, handle: int, exchange: Exchange, response: h11.Response, call: HostCall
-    ) -> HttpReply:
+    def _reply(self, handle: int, exchange: Exchange, response: Head, call: HostCall) -> HttpReply:
         """The response's head, and with it what has arrived of the body."""
-        reply = HttpReply(
-            handle=handle,
-            status=response.status_code,
-            url=exchange.url,
-            headers=visible_headers(response.headers.raw_items()),
-        )
-        if len(reply.model_dump_json()) > _HEAD_LIMIT:
-            return reply
-        buffer = call.reply_buffer(min(_FIRST_PART, call.reply_limit))
-        size = exchange.read_into(buffer, call, wait=False)
-        call.reply_size(size)
+        headers, size = visible_headers(response.headers), 0
+        if _json_size(exchange.url, headers) <= _HEAD_LIMIT:
+            buffer = call.reply_buffer(min(_FIRST_PART, call.reply_limit))
+            size = exchange.read_into(buffer, call, wait=False)
+            call.reply_size(size)
         if exchange.ended:
             self._handles.close(handle)
-        ended = {"handle": None, "end": True} if exchange.ended else {}
-        return reply.model_copy(update={"size": size, **ended})
+        return HttpReply(
+            handle=None if exchange.ended else handle,
+            status=response.status,
+            url=exchange.url,
+            headers=headers,
+            size=size,
+            end=exchange.ended,
+        )
+
+
+def _json_size(url: str, headers: list[list[str]]) -> int:
+    """What they take at most: a character of a header, which is latin-1, takes one or two bytes."""
+    return len(url) + sum(2 * (len(name) + len(value)) + 6 for name, value in headers)

@@ -14,6 +14,7 @@ from hl_net.http_client import HttpClient
 from hl_net.http_functions import HttpFunctions
 from hl_net.names import Names
 from hl_net.policy import Policy
+from hl_net.pool import Pool
 from hl_net.resolver import Resolver
 from hl_net.rules import Rule, rules_from
 from hl_net.socket_functions import SocketFunctions
@@ -39,10 +40,11 @@ class NetPlugin:
         budgets = configuration.budgets
         policy, resolver = Policy(configuration), Resolver(configuration.nameservers)
         names, ledger = Names(policy, resolver, budgets), Ledger(budgets)
-        connector = Connector(policy, resolver, ledger, configuration.authorities)
+        pool = Pool(budgets)
+        connector = Connector(policy, resolver, ledger, configuration.authorities, pool)
         self._context = Context(policy, names, ledger, budgets)
-        self._handles = Handles(budgets)
-        client = HttpClient(configuration, policy, connector)
+        self._handles = Handles(budgets, pool)
+        client = HttpClient(configuration, policy, connector, pool)
         self._http = HttpFunctions(client, self._handles, ledger)
         self._sockets = SocketFunctions(self._context, self._handles)
 

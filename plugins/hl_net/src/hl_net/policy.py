@@ -18,7 +18,11 @@ from hl_net.rules import FORBIDDEN_METHODS, ListenRule, Rule
 from hl_net.urls import Url
 from hyperlight_core.errors import DeniedError
 
-__all__ = ["Decision", "Policy", "Protocol"]
+__all__ = ["DECISIONS", "Decision", "Policy", "Protocol"]
+
+#: How many decisions, which never change, are worth remembering for one sandbox. For that one only:
+#: none shall tell by the time it takes what another one asks for.
+DECISIONS = 64
 
 Protocol = Literal["tcp", "udp"]
 

@@ -5,32 +5,77 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from hl_net.addresses import Address
 from hl_net.budgets import Deadline, Ledger
 from hyperlight_core.errors import HostFunctionError
 from hyperlight_core.functions import HostCall
 
-__all__ = ["Stream"]
+__all__ = ["Place", "Stream"]
 
 _T = TypeVar("_T")
+_MOMENT_MS = 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """What requests must share to go over one connection, one after another.
+
+    Attributes:
+        origin: of their URLs.
+        credentials: names of those that went along. Some servers take who a connection's first
+            request came from for everybody who uses it.
+    """
+
+    origin: tuple[str, str | Address, int]
+    credentials: tuple[str, ...]
 
 
 class Stream:
     """Sends and receives until a deadline, and stops when the sandbox is killed.
 
-    All methods may raise CallLimitError, when a budget is used up or the deadline passed, and
-    HostFunctionError, when the connection failed or the sandbox was killed.
+    The methods with a deadline may raise CallLimitError, when a budget is used up or the deadline
+    passed, and HostFunctionError, when the connection failed or the sandbox was killed.
+
+    Attributes:
+        place: what it was opened for.
+        address: where it leads.
+        opened, idle_since: when, on the clock of `time.monotonic`.
+        reused: whether it has carried a request before.
     """
 
-    def __init__(self, connection: socket.socket, ledger: Ledger) -> None:
+    def __init__(
+        self, connection: socket.socket, ledger: Ledger, place: Place, address: Address
+    ) -> None:
         self._socket, self._ledger = connection, ledger
+        self.place, self.address = place, address
+        self.opened = self.idle_since = time.monotonic()
+        self.reused = False
 
     def close(self) -> None:
         """Close the connection, at once."""
         self._socket.close()
+
+    def is_silent(self) -> bool:
+        """Whether it is open and nothing has arrived: whatever did would be no answer."""
+        try:
+            self._socket.recv(1)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return True
+        except OSError:
+            pass
+        return False
+
+    def stirs(self) -> bool:
+        """Whether something arrives within a moment."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(_MOMENT_MS))
 
     def start_tls(
         self, context: ssl.SSLContext, host: str, deadline: Deadline, call: HostCall

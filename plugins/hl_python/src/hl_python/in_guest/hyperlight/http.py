@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Headers", "Response", "delete", "get", "head", "patch", "post", "put", "request"]
 
 _PART = 128 << 10  # bytes that go into one frame
+_MOST = 1 << 20  # bytes to ask for; what fits into a frame comes
 
 
 class Headers(Mapping[str, str]):
@@ -88,7 +89,7 @@ class Response:
                 self._read()
 
     def _read(self) -> None:
-        params = {"handle": self._handle, "size": _PART}
+        params = {"handle": self._handle, "size": _MOST}
         reply, self._part = call_raw("net.response_read", params)
         if reply["end"]:
             self._handle = None
