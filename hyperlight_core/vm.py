@@ -279,7 +279,7 @@ class Vm:
         self._exit_bytes = ffi.buffer(self._exit)
         self._limits = ffi.new("struct hl_limits *")
         self._fault: str | None = None
-        self._killing = threading.Lock()
+        self._killing = threading.RLock()  # a signal handler may kill what its thread is closing
         sizes = (self.config.in_size, self.config.out_size, self.config.console_size)
         places = (lib.hl_vm_in_address, lib.hl_vm_out_address, lib.hl_vm_console_address)
         self._in_address = lib.hl_vm_in_address(self._vm)

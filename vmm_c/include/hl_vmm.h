@@ -37,7 +37,7 @@ enum hl_exit_kind {
     HL_EXIT_TIMEOUT,  /* the deadline passed */
     HL_EXIT_CPU_TIME, /* the CPU-time budget is used up */
     HL_EXIT_KILLED,   /* hl_vm_kill was called */
-    HL_EXIT_SIGNAL    /* the thread got a signal of the process's own: handle it, then run again */
+    HL_EXIT_SIGNAL    /* the process's own signals may wait: handle them, then run again */
 };
 
 struct hl_exit {
@@ -87,7 +87,8 @@ int hl_vm_load(hl_vm *vm, const void *elf, size_t size);
 
 /* Runs the guest until the host is needed, waiting without CPU while it is blocked. 0 and *result. */
 int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result);
-/* Makes the running or next hl_vm_run return HL_EXIT_KILLED; sticks until a restore. Any thread. */
+/* Makes the running or next hl_vm_run return HL_EXIT_KILLED; sticks until a restore that begins later.
+ * Any thread. */
 void hl_vm_kill(hl_vm *vm);
 /* A descriptor, owned by the VM, that polls readable from hl_vm_kill until the next restore. */
 int hl_vm_wake_fd(hl_vm *vm);
@@ -113,7 +114,7 @@ void hl_vm_get_counters(const hl_vm *vm, struct hl_counters *counters);
 /* Takes a snapshot of a guest that is not running. Pages equal to those of the VM's last snapshot are
  * shared with it. On success *snapshot holds one reference, the caller's. */
 int hl_vm_snapshot(hl_vm *vm, hl_snapshot **snapshot);
-/* Takes the VM back to the snapshot, clears a kill and gives the guest a new epoch and seed. Copies
+/* Takes the VM back to the snapshot, clears earlier kills and gives the guest a new epoch and seed. Copies
  * only what differs where the two are related, and maps anew otherwise. -EINVAL and the difference if
  * the VM was made with another memory size or other buffers. */
 int hl_vm_restore(hl_vm *vm, hl_snapshot *snapshot);

@@ -68,6 +68,7 @@ struct hl_vm {
     bool loaded;                       /* there is something to run */
     bool exit_unfinished;              /* KVM has yet to move RIP past the instruction that left */
     bool console_taken;                /* the last exit reported console text */
+    int64_t look_ns;                   /* CLOCK_MONOTONIC, see LOOK_EVERY_NS */
 
     /* Which pages of RAM may differ from `base`. */
     hl_snapshot *base;

@@ -110,6 +110,7 @@ int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {
     int result = snapshot_check_config(target, &vm->config);
     if (result)
         return result;
+    watchdog_forget_kicks(vm); /* first, so that a kill from now on is kept */
     bool related = vm->base && snapshot_root(vm->base) == snapshot_root(target);
     vm->loaded = false;
     result = related && vm->log_on ? reset(vm, target) : map_anew(vm, target);
@@ -119,7 +120,6 @@ int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {
         result = boot_info_new_epoch(vm);
     if (result)
         return result;
-    watchdog_forget_kicks(vm);
     vm->loaded = true;
     vm->ran = vm->console_taken = false;
     return 0;

@@ -4,6 +4,10 @@
 #include <sys/ioctl.h>
 #include "internal.h"
 
+/* How long the guest may go from exit to exit before the process has a look at its signals: one that
+ * arrives outside of KVM_RUN and ppoll interrupts neither. */
+#define LOOK_EVERY_NS 10000000
+
 static struct hl_control *control_of(hl_vm *vm) { return (struct hl_control *)vm->ram; }
 
 static int finish(struct hl_exit *result, enum hl_exit_kind kind, uint32_t value) {
@@ -121,7 +125,9 @@ static int run_once(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *r
     if (!error) {
         vm->exit_unfinished =
             vm->run->exit_reason == KVM_EXIT_IO || vm->run->exit_reason == KVM_EXIT_MMIO;
-        return on_exit(vm, limits, result);
+        int state = on_exit(vm, limits, result);
+        bool look = state == 0 && monotonic_ns() >= vm->look_ns;
+        return look ? (finish(result, HL_EXIT_SIGNAL, 0), 1) : state;
     }
     vm->exit_unfinished = false;
     if (error != EINTR)
@@ -169,6 +175,7 @@ int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result)
     int64_t cpu_start = budget ? thread_cpu_ns() : 0;
     vm->ran = true;
     boot_info_set_clock(vm);
+    vm->look_ns = boot_info(vm)->clock.monotonic_ns + LOOK_EVERY_NS;
     watchdog_arm(vm, limits, cpu_start);
     int state;
     do

@@ -92,6 +92,17 @@ TEST(a_deadline_ends_sleep_and_work) {
     hl_snapshot_unref(start);
 }
 
+/* A guest in a loop of parks that are over before they begin: its exits never reach the caller. */
+TEST(a_guest_that_is_always_on_its_way_in_lets_the_process_look_at_its_signals) {
+    hl_vm *vm = test_vm();
+    struct hl_limits soon = {test_now_ns() + MS, INT64_MAX};
+    struct hl_exit left;
+    CHECK(test_call(vm, "doze", "", &soon).kind == HL_EXIT_TIMEOUT);
+    for (int i = 0; i < 3; i++)
+        CHECK(!hl_vm_run(vm, &no_limits, &left) && left.kind == HL_EXIT_SIGNAL);
+    hl_vm_close(vm);
+}
+
 TEST(a_budget_counts_work_and_not_sleep) {
     hl_vm *vm = test_vm();
     struct hl_limits budget = {INT64_MAX, 5 * MS},
