@@ -151,6 +151,8 @@ class Lib:
     HL_PORT_EXIT: int
     HL_PORT_FAULT: int
     HL_PORT_FAULT_ADDRESS: int
+    HL_PORT_RELEASE: int
+    HL_RELEASE_MAXIMUM: int
     HL_PARK_IDLE: int
     HL_PARK_BLOCKED: int
     HL_SELECTOR_USER_CODE: int

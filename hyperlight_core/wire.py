@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 #: HL_ABI_VERSION and HL_FRAME_BULK_OFFSET of hl_abi.h.
-ABI_VERSION: Final = 1
+ABI_VERSION: Final = 2
 BULK_OFFSET: Final = 0x1000
 HEADER: Final = struct.Struct("<4I")
 HEADER_SIZE: Final = HEADER.size

@@ -64,6 +64,42 @@ void memory_zero(uint64_t start, uint64_t end) {
     }
 }
 
+/* ---- giving back ----------------------------------------------------------------------------- */
+/* Shorter runs of pages are not worth an exit. */
+#define RELEASE_RUN 16
+
+static void mark_unused(uint64_t page, uint64_t end) {
+    for (; page < end && page % WORD_BITS; page++)
+        used_pages[page / WORD_BITS] &= ~(1UL << page % WORD_BITS);
+    for (; page + WORD_BITS <= end; page += WORD_BITS)
+        used_pages[page / WORD_BITS] = 0;
+    for (; page < end; page++)
+        used_pages[page / WORD_BITS] &= ~(1UL << page % WORD_BITS);
+}
+
+void memory_release(uint64_t start, uint64_t end) {
+    uint64_t last = (end - PROGRAM_BOTTOM) / HL_PAGE_SIZE;
+    for (uint64_t page = (start - PROGRAM_BOTTOM) / HL_PAGE_SIZE, next; page < last; page = next) {
+        next = run_end(page, last);
+        if (!page_is_used(page) || next - page < RELEASE_RUN)
+            continue;
+        uint64_t most = page + HL_RELEASE_MAXIMUM / HL_PAGE_SIZE;
+        next = next < most ? next : most;
+        host_release(PROGRAM_BOTTOM + page * HL_PAGE_SIZE, (next - page) * HL_PAGE_SIZE);
+        mark_unused(page, next);
+    }
+}
+
+void memory_release_free(uint64_t least) {
+    if (ranges_freed < least)
+        return;
+    ranges_freed = 0;
+    uint64_t start = ranges_bottom;
+    for (size_t i = 0; i < range_count; start = ranges[i++].end)
+        memory_release(start, ranges[i].start);
+    memory_release(start, ranges_top);
+}
+
 /* ---- pages for the library OS ---------------------------------------------------------------- */
 void *memory_take(size_t size) {
     if (!ranges_reserve())

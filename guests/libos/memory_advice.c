@@ -3,6 +3,7 @@
 #include "ranges.h"
 
 #define PAGE_MASK (HL_PAGE_SIZE - 1UL)
+#define LARGE 0x100000UL /* dearer to zero than to give back */
 
 static bool page_span(uint64_t start, uint64_t size, uint64_t *end) {
     return !__builtin_add_overflow(start, size, end) &&
@@ -20,13 +21,16 @@ static bool is_mapped(uint64_t start, uint64_t end) {
     return start >= end;
 }
 
-/* Anonymous memory reads as zero from now on. Stacks are spared: nobody relies on what is below,
- * and zeroing would touch all the pages they never needed. */
+/* Anonymous memory reads as zero from now on, and large pieces go back to the host. Stacks are spared:
+ * nobody relies on what is below, and zeroing would touch all the pages they never needed. */
 static void empty(uint64_t start, uint64_t end) {
     struct range part;
     for (size_t at = range_find(start); range_next(&at, start, end, &part);)
-        if (!part.file && !(part.kind & (RANGE_RAW | RANGE_STACK | RANGE_KERNEL)))
+        if (!part.file && !(part.kind & (RANGE_RAW | RANGE_STACK | RANGE_KERNEL))) {
+            if (part.end - part.start >= LARGE)
+                memory_release(part.start, part.end);
             memory_zero(part.start, part.end);
+        }
 }
 
 long sys_madvise(const struct syscall_arguments *arguments) {

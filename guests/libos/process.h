@@ -178,6 +178,10 @@ bool memory_extend(void *pages, size_t old_size, size_t size);
 /* Pages about to be overwritten need not be zeroed; others must be before they are handed out. */
 void memory_used(uint64_t start, uint64_t end);
 void memory_zero(uint64_t start, uint64_t end);
+/* Gives the host what is used of [start, end), but for scraps: it reads as zero from then on. */
+void memory_release(uint64_t start, uint64_t end);
+/* The same for all that is free, once at least so many bytes have become so. */
+void memory_release_free(uint64_t least);
 /* memory_map.c: as mmap(2); the address or -errno. `file` keeps its reference. */
 int64_t memory_map(uint64_t address, uint64_t size, int protection, int flags, struct file *file,
                    uint64_t offset);
@@ -199,6 +203,8 @@ extern const struct new_utsname system_name; /* what uname(2) says */
 
 /* ---- host (host.c) --------------------------------------------------------------------------- */
 void host_park_blocked(int64_t deadline_ns);
+/* Makes whole pages zero and gives them back; at most HL_RELEASE_MAXIMUM bytes. */
+void host_release(uint64_t address, uint64_t size);
 uint64_t host_fault_address(void);
 
 #endif

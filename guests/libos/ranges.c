@@ -9,7 +9,7 @@ static struct range first_table[FIRST_CAPACITY];
 static size_t capacity = FIRST_CAPACITY;
 struct range *ranges = first_table;
 size_t range_count;
-uint64_t ranges_bottom, ranges_top, ranges_bytes;
+uint64_t ranges_bottom, ranges_top, ranges_bytes, ranges_freed;
 
 size_t range_find(uint64_t address) {
     size_t low = 0, high = range_count;
@@ -147,7 +147,9 @@ void range_carve(uint64_t start, uint64_t end) {
     split(end);
     size_t first = range_find(start), last = first;
     for (; last < range_count && ranges[last].end <= end; last++) {
-        ranges_bytes -= ranges[last].end - ranges[last].start;
+        uint64_t size = ranges[last].end - ranges[last].start;
+        ranges_bytes -= size;
+        ranges_freed += size;
         if (ranges[last].file)
             file_close(ranges[last].file);
     }

@@ -22,6 +22,7 @@ extern struct range *ranges;
 extern size_t range_count;
 extern uint64_t ranges_bottom, ranges_top; /* what may be handed out */
 extern uint64_t ranges_bytes;              /* handed out */
+extern uint64_t ranges_freed;              /* taken back since this was last set to 0 */
 
 /* The index of the first range that ends above the address. */
 size_t range_find(uint64_t address);

@@ -297,7 +297,7 @@ def test_malformed_json_is_a_parse_error_without_id(guest: Guest, text: bytes) -
 
 
 @pytest.mark.parametrize(
-    "header", [(9, 2, 0, 0), (1, 0xFFFFFFFF, 0, 0), (1, 2, 0xFFFFFFFF, 0xFFFFFFFF), (1, 2, 0, 8)]
+    "header", [(9, 2, 0, 0), (2, 0xFFFFFFFF, 0, 0), (2, 2, 0xFFFFFFFF, 0xFFFFFFFF), (2, 2, 0, 8)]
 )
 def test_a_lying_header_is_a_parse_error(guest: Guest, header: tuple[int, ...]) -> None:
     struct.pack_into("<4I", guest.out_buffer, 0, *header)

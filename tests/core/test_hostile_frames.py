@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hyperlight_core import wire
 from hyperlight_core.calls import Limits
 from hyperlight_core.errors import (
     CpuTimeExceededError,
@@ -68,13 +69,18 @@ LYING = {
     },
     "attachment within the header": {"attachment_offset": 0, "attachment_size": 8},
     "attachment within the json": {"attachment_offset": 20, "attachment_size": 8},
-    "another ABI version": {"version": 2},
+    "another ABI version": {"version": 1},
     "no ABI version": {"version": 0},
 }
 
 
 def forge(target: Sandbox, text: str, call: int = 0, **lies: int) -> Any:
-    frame = {"version": 1, "json_size": len(text), "attachment_offset": 0, "attachment_size": 0}
+    frame = {
+        "version": wire.ABI_VERSION,
+        "json_size": len(text),
+        "attachment_offset": 0,
+        "attachment_size": 0,
+    }
     return target.call("forge", **{**frame, **lies}, text=text, call=call)
 
 

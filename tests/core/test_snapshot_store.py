@@ -198,7 +198,7 @@ def test_a_damaged_snapshot_is_made_again(
     ("change", "message"),
     [
         ({"format": 2}, "malformed"),
-        ({"abi_version": 2}, "another abi_version"),
+        ({"abi_version": 1}, "another abi_version"),
         ({"guest": "other"}, "another guest"),
         ({"memory": 8 * 2**20}, "another memory"),
         ({"memory": "4MiB"}, "malformed"),

@@ -342,7 +342,7 @@ def test_bytes_that_are_no_guest(hostile: GuestImage) -> None:
         "truncated": elf[: len(elf) // 8],
         "no ABI note": elf.replace(b"hyperlight\0", b"hyperfight\0"),
         "ABI version 9": elf.replace(
-            b"\x01\0\0\0hyperlight\0\0\x01\0\0\0", b"\x01\0\0\0hyperlight\0\0\x09\0\0\0"
+            b"\x01\0\0\0hyperlight\0\0\x02\0\0\0", b"\x01\0\0\0hyperlight\0\0\x09\0\0\0"
         ),
     }
     for message, program in patched.items():

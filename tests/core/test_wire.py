@@ -119,18 +119,18 @@ def test_a_frame_that_does_not_fit_is_not_written(
     "header",
     [
         (0, 2, 0, 0),
-        (2, 2, 0, 0),
+        (3, 2, 0, 0),
         (0xFFFFFFFF, 2, 0, 0),
-        (1, 0x3FF1, 0, 0),
-        (1, 0xFFFFFFFF, 0, 0),
-        (1, 0xFFFFFFF0, 0, 0),
-        (1, 2, 0x1000, 0x3001),
-        (1, 2, 0x4000, 1),
-        (1, 2, 0xFFFFFFFF, 0xFFFFFFFF),
-        (1, 2, 0xFFFFF000, 0x1001),
-        (1, 2, 0x1000, 0xFFFFFFFF),
-        (1, 2, 0, 1),
-        (1, 2, 17, 1),
+        (2, 0x3FF1, 0, 0),
+        (2, 0xFFFFFFFF, 0, 0),
+        (2, 0xFFFFFFF0, 0, 0),
+        (2, 2, 0x1000, 0x3001),
+        (2, 2, 0x4000, 1),
+        (2, 2, 0xFFFFFFFF, 0xFFFFFFFF),
+        (2, 2, 0xFFFFF000, 0x1001),
+        (2, 2, 0x1000, 0xFFFFFFFF),
+        (2, 2, 0, 1),
+        (2, 2, 17, 1),
     ],
     ids=[
         "version 0",
@@ -160,7 +160,7 @@ def test_a_buffer_smaller_than_a_header_is_refused(size: int) -> None:
 
 
 def test_the_offset_of_no_attachment_means_nothing() -> None:
-    assert len(wire.read_frame(forged(1, 2, 0xFFFFFFFF, 0)).attachment) == 0
+    assert len(wire.read_frame(forged(2, 2, 0xFFFFFFFF, 0)).attachment) == 0
 
 
 @given(st.tuples(*[st.integers(0, 2**32 - 1)] * 4), st.integers(0, 64))

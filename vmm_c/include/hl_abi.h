@@ -14,7 +14,7 @@
 #ifndef HL_ABI_H
 #define HL_ABI_H
 
-#define HL_ABI_VERSION 1
+#define HL_ABI_VERSION 2
 
 /* ---- memory map ------------------------------------------------------------------------------ */
 #define HL_PAGE_SIZE 0x1000
@@ -42,8 +42,12 @@
 #define HL_PORT_FAULT 0x14
 /* Asks for the address of the last page fault, in hl_control.fault_address. */
 #define HL_PORT_FAULT_ADDRESS 0x15
+/* Gives whole pages back to the host, those of hl_control.release_address and release_size, which lie
+ * between HL_GUEST_ADDRESS and the host's buffers; they read as zero from then on. */
+#define HL_PORT_RELEASE 0x16
+#define HL_RELEASE_MAXIMUM 0x40000000
 #define HL_PORT_FIRST HL_PORT_CALL
-#define HL_PORT_LAST HL_PORT_FAULT_ADDRESS
+#define HL_PORT_LAST HL_PORT_RELEASE
 
 /* Waits for the next request. A reply to the last one may be in the out buffer. */
 #define HL_PARK_IDLE 0
@@ -82,6 +86,9 @@ struct hl_control {
     /* Bytes of records in the console buffer; the host sets it to 0 after it has taken them. */
     uint32_t console_used;
     uint32_t reserved;
+    /* HL_PORT_RELEASE: multiples of HL_PAGE_SIZE; at most HL_RELEASE_MAXIMUM bytes at once. */
+    uint64_t release_address;
+    uint64_t release_size;
 };
 
 /* ---- boot information, at HL_BOOT_INFO_ADDRESS, written by the host --------------------------- */

@@ -66,7 +66,7 @@ struct hl_counters {
     uint64_t exits;        /* returns from KVM_RUN */
     uint64_t ioctls;       /* all other ioctls on the vCPU and the VM */
     uint64_t resets;       /* restores done by copying dirtied pages */
-    uint64_t pages_copied; /* by those */
+    uint64_t pages_copied; /* by those, or given back where many were zero */
     uint64_t restores;     /* restores done by mapping anew */
 };
 

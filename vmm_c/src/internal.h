@@ -141,6 +141,10 @@ int vm_register_ram(hl_vm *vm, bool log);
 /* RAM between the exception stack and the buffers is the guest's; this is where the buffers begin. */
 uint64_t vm_guest_end(const hl_vm *vm);
 
+/* ---- release.c --------------------------------------------------------------------------------- */
+/* Makes whole pages of the guest's own zero, giving back what can be. */
+int release_range(hl_vm *vm, uint64_t address, uint64_t size);
+
 /* ---- run.c --------------------------------------------------------------------------------- */
 /* Tells the guest that the console text of its last exit was taken; before it or a snapshot goes on. */
 void run_empty_console(hl_vm *vm);

@@ -39,9 +39,25 @@ static void announce(hl_vm *vm, const hl_snapshot *snapshot, size_t page) {
     }
 }
 
+/* As many zero pages in a row are worth a system call: they go back to the host. */
+#define GIVE_BACK 16
+
+/* Where those end that were given back from `page` on. */
+static size_t give_back(hl_vm *vm, const hl_snapshot *snapshot, const struct page_set *set,
+                        size_t page) {
+    size_t end = release_run(snapshot, page, page_set_run_end(set, page));
+    return end - page >= GIVE_BACK && !release_pages(vm, page, end) ? end : page;
+}
+
 static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct page_set *set) {
-    size_t count = 0, next;
+    size_t count = 0, next, end;
     for (size_t page = page_set_next(set, 0); page < set->pages; page = next, count++) {
+        end = count < KEEP_LOGGED ? page : give_back(vm, snapshot, set, page);
+        if (end > page) {
+            count += end - page - 1;
+            next = page_set_next(set, end);
+            continue;
+        }
         next = page_set_next(set, page + 1);
         if (next < set->pages)
             announce(vm, snapshot, next);

@@ -54,6 +54,17 @@ static int answer_fault_address(hl_vm *vm) {
                        &sregs.cr2, sizeof sregs.cr2);
 }
 
+/* The same results as of on_port. */
+static int release(hl_vm *vm, struct hl_exit *result) {
+    uint64_t address = __atomic_load_n(&control_of(vm)->release_address, __ATOMIC_RELAXED);
+    uint64_t size = __atomic_load_n(&control_of(vm)->release_size, __ATOMIC_RELAXED);
+    uint64_t end = vm_guest_end(vm);
+    if ((address | size) % HL_PAGE_SIZE || size > HL_RELEASE_MAXIMUM ||
+        address < HL_GUEST_ADDRESS || address > end || size > end - address)
+        return violation(result, KVM_EXIT_IO, "the guest gave memory back that is not its"), 1;
+    return release_range(vm, address, size);
+}
+
 /* The guest sleeps. 0 when it may go on, 1 when *result says what happened instead. */
 static int sleep_blocked(hl_vm *vm, int64_t deadline_ns, struct hl_exit *result) {
     int64_t until = __atomic_load_n(&control_of(vm)->park_deadline_ns, __ATOMIC_RELAXED);
@@ -88,6 +99,7 @@ static int on_port(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *re
         return error ? error : 1;
     }
     case HL_PORT_FAULT_ADDRESS: return answer_fault_address(vm);
+    case HL_PORT_RELEASE: return release(vm, result);
     case HL_PORT_PARK:
         if (value == HL_PARK_IDLE)
             return finish(result, HL_EXIT_PARK, value), 1;

@@ -8,6 +8,11 @@ int dirty_pages(hl_vm *vm, struct page_set *set);
 /* Starts KVM's log anew for these pages. */
 int dirty_forget(hl_vm *vm, struct page_set *set);
 
+/* The end of the run of pages from `page` on, up to `end`, that are zero in the snapshot (or in none). */
+size_t release_run(const hl_snapshot *snapshot, size_t page, size_t end);
+/* Gives back [first, end), which is zero in a snapshot related to vm->base. */
+int release_pages(hl_vm *vm, size_t first, size_t end);
+
 /* The page as the snapshot has it, or NULL for zeros. */
 const uint8_t *snapshot_page(const hl_snapshot *snapshot, size_t page);
 /* A snapshot without pages over `parent`, of which it takes a reference; NULL and the reason on failure. */

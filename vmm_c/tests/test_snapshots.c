@@ -1,6 +1,7 @@
 /* test_snapshots.c: random walks over trees of snapshots, compared byte for byte with whole copies. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "harness.h"
@@ -70,6 +71,22 @@ static void host_writes(hl_vm *vm, uint64_t *state) {
     CHECK(!hl_vm_write(vm, 0x300000 + random_below(state, 0x300000), bytes, size));
 }
 
+static struct hl_exit release(hl_vm *vm, uint64_t address, uint64_t size) {
+    char params[128];
+    snprintf(params, sizeof params, "\"address\":%lld,\"size\":%lld", (long long)address,
+             (long long)size);
+    return test_call(vm, "release", params, &no_limits);
+}
+
+/* Gives pages back where others have left their bytes; they are zero at once. */
+static void guest_releases(hl_vm *vm, uint64_t *state) {
+    static const uint8_t zeros[0x40000];
+    uint64_t address = 0x300000 + random_below(state, 0x300) * HL_PAGE_SIZE,
+             size = random_below(state, sizeof zeros / HL_PAGE_SIZE) * HL_PAGE_SIZE;
+    CHECK(release(vm, address, size).kind == HL_EXIT_PARK);
+    CHECK(!memcmp(hl_vm_pointer(vm, address, size, 0), zeros, size));
+}
+
 static void walk(uint64_t state) {
     hl_vm *vms[VMS];
     struct kept kept[KEPT] = {0};
@@ -86,8 +103,8 @@ static void walk(uint64_t state) {
         case 2: through_a_file(one); break;
         case 3:
         case 4: host_writes(vm, &state); break;
-        case 5:
-        case 6:
+        case 5: guest_releases(vm, &state); break;
+        case 6: guest_writes(vm, &state), guest_releases(vm, &state); break;
         case 7:
         case 8: guest_writes(vm, &state); break;
         default: go_back(vm, one);
@@ -104,6 +121,66 @@ static void walk(uint64_t state) {
 TEST(every_restore_brings_back_memory_and_registers_byte_for_byte) {
     for (uint64_t seed = 1; seed <= 4; seed++)
         walk(seed);
+}
+
+TEST(only_memory_of_the_guests_own_is_given_back) {
+    static const uint64_t lies[][2] = {
+        {HL_RAM_ADDRESS, 0x1000},
+        {HL_GUEST_ADDRESS - 0x1000, 0x2000},
+        {0x300800, 0x1000},
+        {0x300000, 0x800},
+        {0x300000, TEST_MEMORY},
+        {0x300000, UINT64_MAX - 0xfff},
+        {UINT64_MAX - 0xfff, 0x1000},
+        {HL_GUEST_ADDRESS, 2ULL * HL_RELEASE_MAXIMUM},
+        {HL_RAM_ADDRESS + TEST_MEMORY - 0x1000, 0x1000},
+        {HL_IMAGE_ADDRESS, 0x1000},
+    };
+    hl_vm *vm = test_vm();
+    hl_snapshot *start;
+    CHECK(!hl_vm_snapshot(vm, &start));
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        CHECK(release(vm, lies[i][0], lies[i][1]).kind == HL_EXIT_VIOLATION);
+        CHECK(!hl_vm_restore(vm, start));
+    }
+    CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+    hl_vm_close(vm);
+    hl_snapshot_unref(start);
+}
+
+/* How many pages the process has at [address, address + size) of the guest. */
+static size_t resident(hl_vm *vm, uint64_t address, size_t size) {
+    static uint64_t entries[TEST_MEMORY / HL_PAGE_SIZE];
+    uint64_t first = (uintptr_t)hl_vm_pointer(vm, address, size, 0) / HL_PAGE_SIZE;
+    size_t count = 0;
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+    CHECK(fd >= 0 && pread(fd, entries, size / HL_PAGE_SIZE * 8, (off_t)first * 8) > 0);
+    close(fd);
+    for (size_t i = 0; i < size / HL_PAGE_SIZE; i++)
+        count += entries[i] >> 63; /* Documentation/admin-guide/mm/pagemap.rst: present */
+    return count;
+}
+
+TEST(released_and_reset_memory_goes_back_to_the_host) {
+    enum { FIRST = 0x300000, SIZE = 0x600000 };
+    static uint8_t bytes[SIZE];
+    hl_vm *vm = test_vm();
+    hl_snapshot *start;
+    CHECK(!hl_vm_snapshot(vm, &start));
+    memset(bytes, 1, sizeof bytes);
+    for (int round = 0; round < 8; round++) { /* from the fourth on with the dirty log */
+        CHECK(!hl_vm_write(vm, FIRST, bytes, SIZE));
+        CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+        CHECK(resident(vm, FIRST, SIZE) == SIZE / HL_PAGE_SIZE);
+        if (round & 1)
+            CHECK(release(vm, FIRST, SIZE).kind == HL_EXIT_PARK);
+        else
+            CHECK(!hl_vm_restore(vm, start));
+        CHECK(resident(vm, FIRST, SIZE) <= 1024); /* a reset copies as many */
+        CHECK(round % 2 == 0 || resident(vm, FIRST, SIZE) == 0);
+    }
+    hl_vm_close(vm);
+    hl_snapshot_unref(start);
 }
 
 TEST(a_snapshot_outlives_its_vm_and_its_parents) {

@@ -14,6 +14,8 @@ from typing import Any
 import hl_python
 import pytest
 
+from hyperlight_core import wire
+
 HEADER = Struct("<4I")
 IN_GUEST = Path(hl_python.__file__).parent / "in_guest"
 START = (
@@ -31,13 +33,13 @@ class Peer:
     def send(self, message: Any, attachment: bytes = b"") -> None:
         text = json.dumps(message).encode()
         offset = HEADER.size + len(text) if attachment else 0
-        header = HEADER.pack(1, len(text), offset, len(attachment))
+        header = HEADER.pack(wire.ABI_VERSION, len(text), offset, len(attachment))
         self.own.sendall(header + text + attachment)
 
     def receive(self) -> tuple[Any, bytes]:
         frame = self.own.recv(1 << 20)
         version, size, offset, attachment_size = HEADER.unpack_from(frame)
-        assert version == 1
+        assert version == wire.ABI_VERSION
         assert len(frame) == max(HEADER.size + size, offset + attachment_size)
         return json.loads(frame[HEADER.size :][:size]), frame[offset:][:attachment_size]
 

@@ -48,6 +48,16 @@ static void scribble(struct hl_request *request) {
         *(volatile uint8_t *)(0x300000 + (state >> 33) % 0x400000) = (uint8_t)(state >> 56);
     }
 }
+/* Gives memory back, whether it may or not. */
+static void release(struct hl_request *request) {
+    int64_t address, size;
+    if (!hl_param_int(request, "address", &address) || !hl_param_int(request, "size", &size))
+        return hl_reply_error(request, HL_ERROR_PARAMS,
+                              "release takes the integers address and size");
+    hl_control()->release_address = (uint64_t)address;
+    hl_control()->release_size = (uint64_t)size;
+    hl_out(HL_PORT_RELEASE, 0);
+}
 static void sleep_until(int64_t deadline_ns) {
     hl_control()->park_deadline_ns = deadline_ns;
     for (;;)
@@ -71,6 +81,7 @@ const struct hl_method hl_methods[] = {{"add", add},
                                        {"shoot_system", shoot_system},
                                        {"syscall", system_call},
                                        {"scribble", scribble},
+                                       {"release", release},
                                        {"sleep", sleep_on},
                                        {"doze", doze},
                                        {0}};

@@ -6,7 +6,7 @@ import mmap
 import os
 from struct import Struct
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 #: ABI version, size of the JSON, offset and size of the attachment.
 HEADER = Struct("<4I")
 _SIZE = HEADER.size
