@@ -6,6 +6,7 @@ The hooks are methods of the instance marked with `hookimpl`; they may leave out
 
 The order around a state: `host_functions` once, when the sandbox is built; `state_entered`, then
 any number of `snapshot_taken` and `snapshot_restored`, then `state_left`; `closed` once, last.
+`explain` comes whenever somebody asks.
 """
 
 from __future__ import annotations
@@ -107,6 +108,13 @@ class PluginHooks:
         """The host functions this plugin offers under its configuration.
 
         Every name begins with one of the plugin's `namespaces`. Called once for a sandbox.
+        """
+
+    @hookspec
+    def explain(self) -> Iterable[str]:  # type: ignore[empty-body]
+        """What its configuration grants, one line for people each; nothing secret.
+
+        Called when somebody asks, as `hyperlight run --explain` does.
         """
 
     @hookspec

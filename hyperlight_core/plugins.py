@@ -190,6 +190,16 @@ class PluginSet:
             self._close_quietly()
             raise
 
+    def explain(self) -> list[str]:
+        """What the plugins grant: lines for people, each with the plugin's name before it."""
+        lines = []
+        for plugin, impl in self._hooked("explain"):
+            with _blaming(plugin):
+                lines += [
+                    f"{plugin.name}: {line}" for line in cast("Iterable[str]", impl.function())
+                ]
+        return lines
+
     def state_entered(self, state: StateInfo) -> None:
         """The guest is about to run in `state`."""
         self._call(self._hooked("state_entered"), state=state)

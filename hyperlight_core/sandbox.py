@@ -219,6 +219,10 @@ class Sandbox:
         """End the guest and let go of everything; a second call does nothing."""
         self._state.close()
 
+    def explain(self) -> list[str]:
+        """What the plugins grant, one line each, as `hyperlight run --explain` prints them."""
+        return self._state.explain()
+
     @property
     def status(self) -> str:
         """One of "ready", "running", "poisoned" and "closed"."""

@@ -263,6 +263,10 @@ class State:
         """Names of the host functions within the guest's reach in this state."""
         return self._info.functions
 
+    def explain(self) -> list[str]:
+        """What the plugins grant, one line each, as `hyperlight run --explain` prints them."""
+        return self._machine.plugins.explain()
+
     # ---- use ----
 
     def calls(self) -> AbstractContextManager[CallContext]:

@@ -148,6 +148,17 @@ def test_explain_lists_what_was_asked_for_in_vain() -> None:
     assert b"acct 1\n" in result.stderr
 
 
+def test_explain_lists_what_is_granted(tmp_path: Path) -> None:
+    granted = ("--allow", "GET https://api.example.com/v1", "--mount", f"{tmp_path}:/data")
+    expected = f"fs: mount /data (ro) from {tmp_path}\nnet: allow GET https://api.example.com/v1\n"
+    result = run("print('done')", "--explain", *granted)
+    assert (result.returncode, result.stdout) == (0, b"done\n")
+    assert result.stderr.decode().startswith(expected)
+    result = hyperlight("exec", "--explain", *granted, "--", "true")
+    assert result.stderr.decode().startswith(expected)
+    assert run("pass", "--explain").stderr.startswith(b"nothing is granted\n")
+
+
 def test_a_program_of_this_machine_runs() -> None:
     result = hyperlight("exec", "--", "echo", "-n", "hello", "guest")
     assert (result.returncode, result.stdout, result.stderr) == (0, b"hello guest", b"")

@@ -43,7 +43,9 @@ _output = click.option(
     "--output-limit", default="16MiB", show_default=True, help="Most it may print, in all."
 )
 _explain = click.option(
-    "--explain", is_flag=True, help="List on stderr the system calls that were asked for in vain."
+    "--explain",
+    is_flag=True,
+    help="List on stderr what is granted, and the system calls that were asked for in vain.",
 )
 _trace = click.option("--trace", is_flag=True, help="Print each host call with its time on stderr.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -92,6 +94,8 @@ def run(
             cache=not explain,
         )
         with sandbox:
+            if explain:
+                _print_granted(sandbox.explain())
             status = sandbox.run(code, argv=[script, *arguments]).exit_code
             if explain:
                 sandbox.run("import os; os._exit(0)")
@@ -106,6 +110,11 @@ def _explained(image: GuestImage) -> GuestImage:
         return image
     boot = replace(image.boot, env=(*image.boot.env, _EXPLAIN))
     return replace(image, boot=boot)
+
+
+def _print_granted(lines: list[str]) -> None:
+    for line in lines or ["nothing is granted"]:
+        click.echo(line, err=True)
 
 
 def _read_script(script: str) -> str:
@@ -160,7 +169,7 @@ def execute(
             stream=output,
             observe=print_call if trace else None,
         )
-        return _run_to_end(spec)
+        return _run_to_end(spec, explain=explain)
 
     return output.report(job)
 
@@ -174,9 +183,11 @@ def _find_program(program: str) -> Path:
     raise NotFoundError(f"{program}: no such program")
 
 
-def _run_to_end(spec: MachineSpec) -> int:
+def _run_to_end(spec: MachineSpec, *, explain: bool) -> int:
     """Start the guest with everything its plugins grant; its exit status."""
     with Machine(spec) as machine, machine.using() as calls:
+        if explain:
+            _print_granted(machine.plugins.explain())
         table = machine.plugins.table
         machine.grant(table)
         machine.plugins.state_entered(StateInfo("exec", frozenset(table)))

@@ -59,6 +59,11 @@ class Recorder:
         self.note("snapshot_restored")
 
     @hookimpl
+    def explain(self) -> list[str]:
+        self.note("explain")
+        return [f"allow {self.name}", "and more"]
+
+    @hookimpl
     def state_left(self, state: StateInfo) -> None:
         self.note("state_left")
 
@@ -434,6 +439,15 @@ def test_no_plugins_make_an_empty_table() -> None:
 
 
 # ---- hooks -------------------------------------------------------------------------------------
+
+
+def test_plugins_explain_what_they_grant_and_who_fails_to_is_named() -> None:
+    """A plugin without the hook has nothing to say."""
+    plugins = load_plugins({"a": Recorder("x"), "b": Offering(), "c": Recorder("y")})
+    assert plugins.explain() == ["a: allow x", "a: and more", "c: allow y", "c: and more"]
+    failing = load_plugins({"a": Recorder("x", fails=frozenset({"explain"}))})
+    with pytest.raises(PluginError, match=r"'a': OSError: x cannot do explain"):
+        failing.explain()
 
 
 def test_hooks_are_called_in_order_and_the_last_two_in_reverse() -> None:

@@ -47,6 +47,23 @@ def test_core_takes_the_plugin_and_calls_its_hooks() -> None:
     assert list(token.plugin_state) == ["net"]
 
 
+def test_rules_are_explained() -> None:
+    """The secret of a credential is not among them."""
+    configuration = {
+        "allow": ["GET https://a.example/v1", "udp://[192.0.2.0/24]:53"],
+        "deny": "https://a.example/v1/admin",
+        "listen": [8080],
+        "credentials": {"key": {"rules": "https://a.example", "value": "s3cret"}},
+    }
+    assert load_plugins({"net": configuration}).explain() == [
+        "net: deny https://a.example/v1/admin",
+        "net: allow GET https://a.example/v1",
+        "net: allow udp://[192.0.2.0/24]:53",
+        "net: listen tcp://8080",
+        "net: credential key for https://a.example",
+    ]
+
+
 def test_functions_that_wait_are_marked() -> None:
     functions = NetPlugin(NetConfiguration()).host_functions()
     assert {function.name for function in functions if function.blocking} == {

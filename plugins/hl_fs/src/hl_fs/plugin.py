@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -61,6 +62,13 @@ class FsPlugin:
         for function in functions_of(self):
             if self._offers_dialect or function.name != "fs.dispatch":
                 yield replace(function, handler=_with_errno(function.handler))
+
+    @hookimpl
+    def explain(self) -> Iterable[str]:
+        """The mounts, with the host's directories."""
+        for mount in self._mounts:
+            host = f" from {os.fsdecode(mount.host)}" if mount.host is not None else ""
+            yield f"mount {mount.guest} ({_mode_of(mount)}){host}"
 
     @hookimpl
     def snapshot_taken(self, snapshot: SnapshotToken) -> None:

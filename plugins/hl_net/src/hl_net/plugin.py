@@ -37,7 +37,7 @@ class NetPlugin:
     )
 
     def __init__(self, configuration: NetConfiguration) -> None:
-        budgets = configuration.budgets
+        self._configuration, budgets = configuration, configuration.budgets
         policy, resolver = Policy(configuration), Resolver(configuration.nameservers)
         names, ledger = Names(policy, resolver, budgets), Ledger(budgets)
         pool = Pool(budgets)
@@ -64,6 +64,11 @@ class NetPlugin:
     def host_functions(self) -> Iterable[HostFunction]:
         """The functions for HTTP, sockets and names."""
         return [*functions_of(self._http), *functions_of(self._sockets)]
+
+    @hookimpl
+    def explain(self) -> list[str]:
+        """The rules, in the order in which they count."""
+        return self._configuration.explain()
 
     @hookimpl
     def snapshot_taken(self, snapshot: SnapshotToken) -> None:

@@ -66,6 +66,11 @@ class ToolsPlugin:
         return [*functions_of(self), *(tool.host_function() for tool in self._tools)]
 
     @hookimpl
+    def explain(self) -> list[str]:
+        """The tools by name."""
+        return [f"call {tool.name}" for tool in self._tools]
+
+    @hookimpl
     def closed(self) -> None:
         """Cancel what async tools still do."""
         self._loop.close()
