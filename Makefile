@@ -24,13 +24,14 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
 .PHONY: help setup prerequisites demo test test-prerequisites test-rust test-alone \
-	test-together bench \
+	test-together fuzz bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
 	@echo 'make test    set up and run every test of every package'
 	@echo 'make lint    check style, types and generated files'
 	@echo 'make format  put the sources into the common style'
+	@echo 'make fuzz    fuzz the helper for ten minutes each way, or SECONDS=N'
 	@echo 'make bench   measure, and write benchmarks/results.json'
 	@echo 'make clean   remove everything that was built'
 
@@ -88,6 +89,10 @@ test-alone: setup
 test-together: setup
 	$(BIN)/pytest -n 2 --dist loadfile guests tests --ignore tests/core
 
+# Each of the helper's fuzzers for so many seconds; what they find stays in vmm_c/fuzz/build.
+fuzz: test-prerequisites
+	$(MAKE) -C vmm_c/fuzz run SECONDS=$(or $(SECONDS),600)
+
 # ---- checking --------------------------------------------------------------------------------------
 lint: lint-python lint-types lint-c lint-rust lint-docs
 
@@ -125,3 +130,4 @@ clean:
 	rm -rf $(foreach plugin,$(PLUGINS),$(plugin)/build $(plugin)/src/*.egg-info $(plugin)/rust/target)
 	$(MAKE) -C guests/libos clean
 	$(MAKE) -C vmm_c/tests clean
+	$(MAKE) -C vmm_c/fuzz clean

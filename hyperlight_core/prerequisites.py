@@ -24,6 +24,7 @@ KVM_DEVICE = "/dev/kvm"
 OLDEST_PYTHON = (3, 10)
 #: `rust-version` of the crates here.
 OLDEST_RUST = (1, 81)
+_LIBFUZZER = "libclang_rt.fuzzer-x86_64.a"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,11 @@ def build_checks() -> list[Check]:
 
 def test_checks() -> list[Check]:
     """What `make test` needs besides: other programs to compare with and to talk to."""
-    return [check_program("nginx", "nginx-light"), check_program("unzip", "unzip")]
+    return [
+        check_program("nginx", "nginx-light"),
+        check_program("unzip", "unzip"),
+        check_fuzzer(),
+    ]
 
 
 def lint_checks() -> list[Check]:
@@ -133,6 +138,19 @@ def check_compiler() -> Check:
         if subprocess.run(command, capture_output=True, check=False).returncode:
             return _missing("gcc", f"{found.detail} has no C library headers", "libc6-dev")
     return found
+
+
+def check_fuzzer() -> Check:
+    """Clang with libFuzzer, whose Debian package has clang's version in its name."""
+    found = check_program("clang", "clang")
+    if found.ok and not os.path.isabs(_output(found.detail, f"-print-file-name={_LIBFUZZER}")):
+        version = _output(found.detail, "-dumpversion").split(".")[0]
+        return _missing("clang", "there is no libFuzzer", f"libclang-rt-{version}-dev")
+    return found
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def check_python_headers() -> Check:

@@ -1,4 +1,4 @@
-"""The C tests of the helper: each under AddressSanitizer, those with threads under TSan too."""
+"""The C tests of the helper under sanitizers, those with threads under TSan too; short fuzzing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1] / "vmm_c" / "tests"
+FUZZ = TESTS.parent / "fuzz"
+#: Inputs tried of each fuzzer, always the same ones; `make fuzz` goes on for as long as one likes.
+FUZZED = {"elf": 20_000, "snapshot": 3_000, "guest": 3_000}
 #: The files each sanitizer's program is made of; vmm_c/tests/Makefile builds them.
 PROGRAMS = {"address": sorted(TESTS.glob("test_*.c")), "thread": [TESTS / "test_kill.c"]}
 CASES = [
@@ -41,3 +44,27 @@ def test_every_case_of_a_program_is_run_here(sanitizer: str) -> None:
     assert set(listed.stdout.split()) == {
         case.values[1] for case in CASES if case.values[0] == sanitizer
     }
+
+
+@pytest.fixture(scope="module")
+def fuzzers() -> None:
+    """Build them, if that has not been done."""
+    subprocess.run(["make", "-s", "-j2", "-C", FUZZ, "build"], check=True)
+
+
+@pytest.mark.kvm
+@pytest.mark.usefixtures("fuzzers")
+@pytest.mark.parametrize("target", FUZZED)
+def test_a_short_run_of_a_fuzzer_finds_nothing(target: str, tmp_path: Path) -> None:
+    program, seeds = FUZZ / "build" / target, FUZZ / "corpus" / target
+    found = tmp_path / "found"
+    found.mkdir()
+    command = [program, "-seed=1", f"-runs={FUZZED[target]}", f"-artifact_prefix={tmp_path}/"]
+    result = subprocess.run([*command, found, seeds], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"Done {FUZZED[target]} runs" in result.stderr
+
+
+def test_every_fuzzer_has_seeds_and_a_short_run() -> None:
+    targets = {path.stem.removeprefix("fuzz_") for path in FUZZ.glob("fuzz_*.c")}
+    assert targets == set(FUZZED) == {path.name for path in FUZZ.glob("corpus/*/")}

@@ -74,6 +74,19 @@ def test_an_old_rust_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "older than 1.81: rustc 1.63.0" in check.detail
 
 
+def test_a_clang_without_its_fuzzer_is_told_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian packages the library of each version on its own."""
+    (tmp_path / "clang").write_text(
+        "#!/bin/sh\n[ $1 = -dumpversion ] && echo 19.1.0 || echo none\n"
+    )
+    (tmp_path / "clang").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    check = prerequisites.check_fuzzer()
+    assert (check.ok, check.packages) == (False, ("libclang-rt-19-dev",))
+
+
 def test_the_oldest_rust_is_the_one_the_crates_name() -> None:
     """The check and the crates' rust-version agree."""
     manifests = [path.read_text() for path in ROOT.glob("plugins/*/rust/Cargo.toml")]
