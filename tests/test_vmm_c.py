@@ -59,8 +59,10 @@ def test_a_short_run_of_a_fuzzer_finds_nothing(target: str, tmp_path: Path) -> N
     program, seeds = FUZZ / "build" / target, FUZZ / "corpus" / target
     found = tmp_path / "found"
     found.mkdir()
-    command = [program, "-seed=1", f"-runs={FUZZED[target]}", f"-artifact_prefix={tmp_path}/"]
-    result = subprocess.run([*command, found, seeds], capture_output=True, text=True, check=False)
+    options = ["-seed=1", f"-runs={FUZZED[target]}", f"-artifact_prefix={tmp_path}/"]
+    result = subprocess.run(
+        [program, *options, found, seeds], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert f"Done {FUZZED[target]} runs" in result.stderr
 

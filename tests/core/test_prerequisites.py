@@ -78,9 +78,7 @@ def test_a_clang_without_its_fuzzer_is_told_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Debian packages the library of each version on its own."""
-    (tmp_path / "clang").write_text(
-        "#!/bin/sh\n[ $1 = -dumpversion ] && echo 19.1.0 || echo none\n"
-    )
+    (tmp_path / "clang").write_text("#!/bin/sh\necho 19.1.0\n")
     (tmp_path / "clang").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     check = prerequisites.check_fuzzer()
