@@ -192,8 +192,10 @@ static long inet_name(struct file *file, bool peer, struct socket_name *name) {
     struct hl_json_value result;
     struct inet_address address;
     struct inet_socket *socket = inet_of(file);
-    if (peer && socket->asks_names)
-        return -ENOTCONN; /* there is nobody but the host */
+    if (peer && socket->asks_names) {
+        inet_address_give(&inet_name_server, socket->family, name);
+        return 0;
+    }
     inet_params(socket);
     long error = host_ask(peer ? "net.getpeername" : "net.getsockname", &result);
     if (error == 0)

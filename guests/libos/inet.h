@@ -60,6 +60,7 @@ long inet_send(struct file *file, const void *from, size_t size, int flags,
 long inet_receive(struct file *file, void *to, size_t size, int flags, struct socket_name *from);
 /* FIONREAD. */
 long inet_arrived(struct inet_socket *socket);
+extern const struct inet_address inet_name_server;
 /* Whether the host answers there as a name server, whatever the network's rules. */
 bool inet_is_name_server(const struct inet_socket *socket, const struct inet_address *address);
 void inet_packets_free(struct inet_socket *socket);

@@ -10,11 +10,14 @@
 
 /* The address that the images' /etc/resolv.conf names; a resolver of the host's own is known by it,
  * too: systemd-resolved.service(8). */
-static const uint8_t name_server[16] = {[10] = 0xff, 0xff, 127, 0, 0, 53};
+const struct inet_address inet_name_server = {
+    {[10] = 0xff, 0xff, 127, 0, 0, 53},
+    NAME_PORT,
+};
 
 bool inet_is_name_server(const struct inet_socket *socket, const struct inet_address *address) {
     return socket->type == SOCK_DGRAM && address->port == NAME_PORT &&
-           memcmp(address->bytes, name_server, sizeof name_server) == 0;
+           memcmp(address->bytes, inet_name_server.bytes, sizeof address->bytes) == 0;
 }
 
 static long packet_add(struct inet_socket *socket, const uint8_t *bytes, size_t size, size_t length,
@@ -37,13 +40,11 @@ static long packet_add(struct inet_socket *socket, const uint8_t *bytes, size_t 
 static long ask_name(struct inet_socket *socket, const void *query, size_t size) {
     struct hl_json_value result;
     struct host_reply reply;
-    struct inet_address from = {.port = NAME_PORT};
-    memcpy(from.bytes, name_server, sizeof name_server);
     host_params();
     long error = host_ask_with("net.dns", query, size, &result, &reply);
     if (error == 0)
         error = packet_add(socket, reply.attachment, reply.attachment_size, reply.attachment_size,
-                           &from);
+                           &inet_name_server);
     if (error)
         return error;
     readiness_changed(&socket->readiness);

@@ -184,6 +184,21 @@ def test_datagrams_keep_their_bounds(run: Any, online: Any, udp_echo: int) -> No
     ]
 
 
+def test_the_name_server_is_a_peer_like_others(run: Any, online: Any, dns_stub: Any) -> None:
+    """Some resolvers compare where an answer comes from with where they connected to."""
+    dns_stub.answer("a.test", ["192.0.2.1"])
+    code = """
+        import socket
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.connect(("127.0.0.53", 53))
+        s.send(bytes.fromhex("000101000001000000000000016104746573740000010001"))
+        answer, sender = s.recvfrom(512)
+        print(s.getpeername() == sender, sender, answer[-4:] == bytes([192, 0, 2, 1]))
+    """
+    guest = online(allow="tcp://a.test:80 via 192.0.2.0/24", nameservers=[dns_stub.server])
+    assert run(guest, code) == ["True ('127.0.0.53', 53) True"]
+
+
 def test_asyncio_datagrams(run: Any, online: Any, udp_echo: int) -> None:
     code = """
         import asyncio
