@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hl_net import NetConfiguration
+from hl_net.audit import BURST
 from hl_net.plugin import NetPlugin
 
 from hyperlight_core.hookspecs import SnapshotToken
@@ -129,3 +131,50 @@ def test_every_decision_is_one_record(
     assert decisions[4]["reason"].startswith("malformed")
     assert "s3cret" not in caplog.text
     assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda guest: guest.refused("net.resolve", name="a.test"),
+        lambda guest: guest.refused("net.request", method="GET", url="http://a.test/"),
+        lambda guest: guest.refused("net.request", method="GET", url="http://user@a.test/"),
+        lambda guest: guest.refused(
+            "net.request", method="GET", url="http://b.test/", credential="missing"
+        ),
+    ],
+    ids=["name", "request", "malformed", "credential"],
+)
+def test_flood_of_refusals_is_counted(
+    make_guest: Any, caplog: pytest.LogCaptureFixture, attempt: Any
+) -> None:
+    """Of each sandbox: another one's refusals are told all the same."""
+    quiet, flooding = make_guest(), make_guest(allow="http://b.test")
+    begun = time.monotonic()
+    for _ in range(BURST * 3):
+        attempt(flooding)
+    flooding.close()
+    seconds = time.monotonic() - begun
+    quiet.refused("net.resolve", name="other.test")
+    *found, other = [vars(record)["hl_net"] for record in caplog.records]
+    written = sum("target" in record for record in found)
+    assert BURST <= written <= BURST + seconds
+    assert written + sum(record["left_out"] for record in found) == BURST * 3
+    assert other["target"] == "other.test"
+
+
+def test_records_are_short(make_guest: Any, caplog: pytest.LogCaptureFixture) -> None:
+    guest = make_guest()
+    guest.refused("net.request", method="GET", url=f"http://a.test/{'x' * 8000}")
+    assert len(str(vars(caplog.records[0])["hl_net"])) < 1500
+
+
+def test_refusals_leave_room_for_what_is_allowed(
+    make_guest: Any, caplog: pytest.LogCaptureFixture, echo: Any
+) -> None:
+    caplog.set_level(logging.INFO, "hl_net.policy")
+    guest = make_guest(allow=f"tcp://127.0.0.1:{echo.port}")
+    for _ in range(BURST * 2):
+        guest.refused("net.resolve", name="a.test")
+    guest.connect("127.0.0.1", echo.port)
+    assert vars(caplog.records[-1])["hl_net"]["allowed"]

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from hl_net import audit
 from hl_net.addresses import Address
+from hl_net.audit import Audit
 from hl_net.budgets import Deadline, Deadlines, Ledger
 from hl_net.policy import DECISIONS, Decision, Policy
 from hl_net.pool import Pool
@@ -44,10 +44,11 @@ class Connector:
         ledger: Ledger,
         authorities: tuple[Path, ...],
         pool: Pool,
+        audit: Audit,
     ) -> None:
         self._resolver, self._ledger = resolver, ledger
         self._decide = lru_cache(DECISIONS)(policy.request_address)
-        self._authorities, self._pool = authorities, pool
+        self._authorities, self._pool, self._audit = authorities, pool, audit
         if authorities:
             tls_context(authorities)  # a faulty file shows at once
 
@@ -58,7 +59,7 @@ class Connector:
             return None
         decision = self._decide(method, url, stream.address)
         if decision.allowed:
-            audit.enforce(decision, credentials=credentials)
+            self._audit.enforce(decision, credentials=credentials)
             return stream
         stream.close()
         return None
@@ -86,7 +87,7 @@ class Connector:
             for address, decision in zip(addresses, decisions, strict=True)
             if decision.allowed
         ]
-        audit.enforce(_summary(decisions), credentials=credentials)
+        self._audit.enforce(_summary(decisions), credentials=credentials)
         place = Place(url.origin, credentials)
         stream = self._connect_any(granted, url.port, place, deadline, call)
         try:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hl_net.audit import Audit
 from hl_net.configuration import Credential, NetConfiguration
 from hl_net.headers import is_header_value, without
-from hl_net.policy import Policy
+from hl_net.policy import Decision, Policy
 from hl_net.urls import Url
 from hyperlight_core.errors import DeniedError, HostFunctionError
 
 __all__ = ["Credentials", "Grant"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class Grant:
 class Credentials:
     """The credentials of one configuration."""
 
-    def __init__(self, credentials: Mapping[str, Credential]) -> None:
+    def __init__(self, credentials: Mapping[str, Credential], audit: Audit) -> None:
+        self._audit = audit
         self._credentials = {
             name: (credential, Policy(NetConfiguration(allow=credential.rules)))
             for name, credential in credentials.items()
@@ -62,12 +61,17 @@ class Credentials:
 
     def _check(self, name: str, method: str, url: Url) -> str:
         if name not in self._credentials:
+            self._refused(ascii(name), "", "credential")
             raise DeniedError("no such credential", data={"rule": "", "reason": "credential"})
         decision = self._credentials[name][1].request(method, url)
         if not decision.allowed:
+            self._refused(f"{name} for {decision.target}", decision.rule, "credential")
             message = f"the credential {name} is not for {decision.target}"
             raise DeniedError(message, data={"rule": decision.rule, "reason": "credential"})
         return name
+
+    def _refused(self, target: str, rule: str, reason: str) -> None:
+        self._audit.record(Decision(False, "credential", target, rule, reason))
 
     def _header(self, name: str) -> tuple[str, str]:
         """The header of one credential; nothing of a failure but its type is told to anybody."""
@@ -79,5 +83,5 @@ class Credentials:
             problem = "its value is no header value"
         except Exception as error:  # noqa: BLE001 (whatever a resolver raises)
             problem = type(error).__name__
-        _log.warning("the credential %s is not available: %s", name, problem)
+        self._refused(name, "", f"not available: {problem}")
         raise HostFunctionError(f"the credential {name} is not available", errno="EACCES")

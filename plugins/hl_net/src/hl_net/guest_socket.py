@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hl_net import audit
 from hl_net.addresses import Address, canonical, parse_address
+from hl_net.audit import Audit
 from hl_net.budgets import Ledger, over_budget, timed_out
 from hl_net.configuration import Budgets
 from hl_net.names import Names
@@ -42,6 +42,7 @@ class Context:
     names: Names
     ledger: Ledger
     budgets: Budgets
+    audit: Audit
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class GuestSocket:
 
     def _bind(self, address: Address, port: int, again: int = 0) -> None:
         decision, rule = self._context.policy.listen(self.protocol, canonical(address), port)
-        audit.enforce(decision)
+        self._context.audit.enforce(decision)
         if self.protocol == "tcp":
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(self._sockaddr(_listen_address(rule, canonical(address)), port or again))
@@ -335,7 +336,9 @@ class GuestSocket:
 
     def _decide(self, address: Address, port: int) -> None:
         names = self._context.names.of(address)
-        audit.enforce(self._context.policy.socket(self.protocol, address, port, names))
+        self._context.audit.enforce(
+            self._context.policy.socket(self.protocol, address, port, names)
+        )
 
     def _spend(self, take: Callable[[int], int], size: int) -> int:
         """Take from a budget; close the socket if it is used up."""

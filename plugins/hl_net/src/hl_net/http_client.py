@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urljoin
 
-from hl_net import audit
+from hl_net.audit import Audit
 from hl_net.budgets import Deadlines, over_budget
 from hl_net.configuration import NetConfiguration
 from hl_net.connector import Connector
@@ -75,18 +75,10 @@ class Hop:
         # RFC 9110, section 8.6: a method that is expected to have a body says that it is empty.
         return self.streamed or self.method in ("POST", "PUT", "PATCH")
 
-    def following(self, response: Head) -> Hop | None:
-        """Where the response redirects to, if it does and the request can be sent again.
-
-        Raises:
-            DeniedError: the target is no URL that could be granted.
-        """
-        locations = response.values(b"location")
-        if response.status not in _REDIRECTS or not locations:
-            return None
-        url = _target(self.url, locations[-1].decode("latin-1"))
+    def following(self, status: int, url: Url) -> Hop | None:
+        """The request to where a response with this status redirects; None if there is none."""
         hop = replace(self, url=url)
-        if response.status == 303 or (response.status in (301, 302) and self.method == "POST"):
+        if status == 303 or (status in (301, 302) and self.method == "POST"):
             method = "HEAD" if self.method == "HEAD" else "GET"
             headers = without(self.headers, *_OF_BODY)
             hop = replace(hop, method=method, headers=headers, body=None, size=0, streamed=False)
@@ -107,9 +99,11 @@ class HttpClient:
         policy: Policy,
         connector: Connector,
         pool: Pool,
+        audit: Audit,
     ) -> None:
         self._budgets, self._connector, self._pool = configuration.budgets, connector, pool
-        self._credentials = Credentials(configuration.credentials)
+        self._audit = audit
+        self._credentials = Credentials(configuration.credentials, audit)
         self._parse = lru_cache(DECISIONS)(parse_url)
         self._decide = lru_cache(DECISIONS)(policy.request)
 
@@ -125,7 +119,7 @@ class HttpClient:
             raise InvalidParamsError("the body is contradictory")
         return Hop(
             request.method,
-            self._parsed(request),
+            self._parsed(request.method, request.url),
             check_headers(request.headers),
             call.attachment if attached else None,
             request.body_size if streamed else len(call.attachment),
@@ -133,12 +127,12 @@ class HttpClient:
             request.credential,
         )
 
-    def _parsed(self, request: HttpRequest) -> Url:
+    def _parsed(self, method: str, text: str) -> Url:
         try:
-            return self._parse(request.url)
+            return self._parse(text)
         except ValueError as error:
-            target = f"{request.method} {request.url}"
-            raise audit.refuse_malformed("request", target, str(error)) from error
+            target = f"{method} {text}"
+            raise self._audit.refuse_malformed("request", target, str(error)) from error
 
     def start(self, hop: Hop, deadlines: Deadlines, call: HostCall) -> Exchange:
         """Send a request, as far as it does not come from the guest in parts.
@@ -156,7 +150,7 @@ class HttpClient:
             raise over_budget("request_bytes", self._budgets.request_bytes)
         decision = self._decide(hop.method, hop.url)
         if not decision.allowed:
-            audit.enforce(decision)
+            self._audit.enforce(decision)
         if not hop.at_home:
             return Grant()
         return self._credentials.grant(hop.credential, hop.method, hop.url)
@@ -209,19 +203,15 @@ class HttpClient:
         exchange = self._send(hop, grant, deadlines, call, fresh=True)
         return exchange, exchange.read_head(call)
 
-    @staticmethod
-    def _following(hop: Hop, exchange: Exchange, response: Head) -> Hop | None:
+    def _following(self, hop: Hop, exchange: Exchange, response: Head) -> Hop | None:
+        """Where the response redirects to, if it does and the request can be sent again."""
+        location = response.values(b"location")
+        if response.status not in _REDIRECTS or not location:
+            return None
         try:
-            return hop.following(response)
+            # urljoin only builds a text; what counts is how parse_url reads it.
+            text = urljoin(str(hop.url), location[-1].decode("latin-1"))
+            return hop.following(response.status, self._parsed("redirect", text))
         except BaseException:
             exchange.close()
             raise
-
-
-def _target(base: Url, location: str) -> Url:
-    # urljoin only builds a text; what counts is how parse_url reads it.
-    text = urljoin(str(base), location)
-    try:
-        return parse_url(text)
-    except ValueError as error:
-        raise audit.refuse_malformed("request", f"redirect {text}", str(error)) from error

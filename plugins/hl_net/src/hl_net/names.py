@@ -17,8 +17,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from hl_net import audit
 from hl_net.addresses import Address, canonical
+from hl_net.audit import Audit
 from hl_net.budgets import Deadlines
 from hl_net.configuration import Budgets
 from hl_net.policy import Policy
@@ -39,7 +39,8 @@ _VERSIONS = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}
 class Names:
     """The names that one sandbox has resolved."""
 
-    def __init__(self, policy: Policy, resolver: Resolver, budgets: Budgets) -> None:
+    def __init__(self, policy: Policy, resolver: Resolver, budgets: Budgets, audit: Audit) -> None:
+        self._audit = audit
         self._policy, self._resolver, self._budgets = policy, resolver, budgets
         self._names: dict[Address, tuple[str, ...]] = {}
 
@@ -67,11 +68,11 @@ class Names:
         try:
             name = parse_host(text)
         except ValueError as error:
-            raise audit.refuse_malformed("resolve", text, str(error)) from error
+            raise self._audit.refuse_malformed("resolve", text, str(error)) from error
         if not isinstance(name, str):
             return [name]
         decision = self._policy.resolve(name)
-        audit.enforce(decision)
+        self._audit.enforce(decision)
         deadline = Deadlines(self._budgets, time.monotonic()).begin("connect_seconds")
         addresses = self._resolver.lookup(name, deadline, call)
         return self._granted(name, addresses)
@@ -84,7 +85,7 @@ class Names:
             if decision.allowed
         ]
         if not granted:
-            audit.enforce(decisions[0])
+            self._audit.enforce(decisions[0])
         for address in granted:
             self._remember(canonical(address), name)
         return granted

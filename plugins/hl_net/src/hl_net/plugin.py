@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from hl_net.audit import Audit
 from hl_net.budgets import Ledger
 from hl_net.configuration import NetConfiguration
 from hl_net.connector import Connector
@@ -39,12 +40,15 @@ class NetPlugin:
     def __init__(self, configuration: NetConfiguration) -> None:
         self._configuration, budgets = configuration, configuration.budgets
         policy, resolver = Policy(configuration), Resolver(configuration.nameservers)
-        names, ledger = Names(policy, resolver, budgets), Ledger(budgets)
+        self._audit, ledger = Audit(), Ledger(budgets)
+        names = Names(policy, resolver, budgets, self._audit)
         pool = Pool(budgets)
-        connector = Connector(policy, resolver, ledger, configuration.authorities, pool)
-        self._context = Context(policy, names, ledger, budgets)
+        connector = Connector(
+            policy, resolver, ledger, configuration.authorities, pool, self._audit
+        )
+        self._context = Context(policy, names, ledger, budgets, self._audit)
         self._handles = Handles(budgets, pool)
-        client = HttpClient(configuration, policy, connector, pool)
+        client = HttpClient(configuration, policy, connector, pool, self._audit)
         self._http = HttpFunctions(client, self._handles, ledger)
         self._sockets = SocketFunctions(self._context, self._handles)
 
@@ -87,3 +91,4 @@ class NetPlugin:
     def closed(self) -> None:
         """Close every socket and request."""
         self._handles.close_all()
+        self._audit.close()

@@ -33,7 +33,7 @@ class Decision:
 
     Attributes:
         allowed: whether it may happen.
-        action: request, resolve, connect, send or listen.
+        action: request, resolve, connect, send, listen or credential.
         target: what was attempted; never with a URL's query.
         rule: the rule that allows or denies it, or the one that would be needed.
         reason: "granted", "denied", "missing rule", "special address" or "malformed".
