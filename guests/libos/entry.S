@@ -67,12 +67,22 @@ syscall_entry:
     push $HL_SELECTOR_USER_DATA
     push program_stack
     push CONTROL(HL_CONTROL_SYSCALL_RFLAGS)
+    mov CONTROL(HL_CONTROL_SYSCALL_RIP), %rcx
+    jmp 1f
+
+/* The same without a trap: the return address is in RCX, the flags are where they are. */
+    .globl syscall_direct_entry
+syscall_direct_entry:
+    mov %rsp, program_stack
+    mov kernel_stack, %rsp
+    push $HL_SELECTOR_USER_DATA
+    push program_stack
+    pushfq
+1:  mov (%rsp), %r11
     push $HL_SELECTOR_USER_CODE
-    push CONTROL(HL_CONTROL_SYSCALL_RIP)
+    push %rcx
     push $0
     push %rax
-    mov CONTROL(HL_CONTROL_SYSCALL_RIP), %rcx
-    mov CONTROL(HL_CONTROL_SYSCALL_RFLAGS), %r11
     push_general
     push $HL_RFLAGS
     popfq

@@ -113,6 +113,8 @@ static int64_t map_range(struct range wanted, uint64_t address, uint64_t size, i
     if (error)
         return error;
     range_insert(wanted);
+    if (wanted.file && wanted.protection & PROT_EXEC)
+        syscall_sites_redirect(wanted.start, wanted.end);
     return place;
 }
 
@@ -230,4 +232,5 @@ void memory_exec(void) {
     for (size_t i = range_count; i-- > 0;)
         if (!(ranges[i].kind & RANGE_KERNEL))
             range_carve(ranges[i].start, ranges[i].end);
+    syscall_sites_forget();
 }

@@ -32,6 +32,8 @@ _Static_assert(offsetof(struct registers, rip) == REGISTERS_RIP, "entry.S knows 
 _Static_assert(offsetof(struct registers, rflags) == REGISTERS_RFLAGS, "entry.S knows it");
 
 void syscall_entry(void);
+/* Where code comes that does not trap: RAX is the number, RCX the return address. */
+void syscall_direct_entry(void);
 void exception_entry(void);
 /* Where a task that has never run begins: with its struct registers on the stack. */
 void task_begin(void);
@@ -192,6 +194,12 @@ void memory_set_break(uint64_t address);
 void memory_exec(void);
 uint64_t stack_limit(void);
 uint64_t memory_bytes(void);
+
+/* ---- system calls without a trap (syscall_sites.c) --------------------------------------------- */
+/* Redirects the system calls of code just loaded. */
+void syscall_sites_redirect(uint64_t start, uint64_t end);
+/* For execve: the memory of the redirections is gone. */
+void syscall_sites_forget(void);
 
 /* ---- programs (exec.c) ----------------------------------------------------------------------- */
 _Noreturn void exec_first(const char *request, size_t size);

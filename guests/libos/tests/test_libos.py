@@ -123,6 +123,13 @@ def test_every_kind_of_program_is_loaded(build: Build, option: str) -> None:
         assert run(program, "one", "", env=("NAME=a value",)) == expected
 
 
+def test_the_system_calls_of_loaded_code_jump_instead_of_trapping(build: Build) -> None:
+    program = build("sites")
+    jump, number_to_eax = "e9\n", "b8\n"
+    assert run_guest(program, "show") == Result(0, jump, "")
+    assert run_host(program, "show") == Result(0, number_to_eax, "")
+
+
 def test_threads_fit_into_little_memory(build: Build) -> None:
     """Stacks are taken from real memory, so their default size follows the guest's."""
     assert run_guest(build("threads"), memory=96) == Result(0, "done\n", "")
