@@ -205,15 +205,15 @@ void cpu_state_start(struct cpu_state *state, uint64_t entry, uint64_t stack) {
 int cpu_finish_exit(hl_vm *vm) {
     int result = 0;
     vm_set_immediate_exit(vm, true);
-    for (unsigned left = FINISH_LIMIT; vm->exit_unfinished && left; left--) {
+    for (unsigned left = FINISH_LIMIT; vm->entry_pending && left; left--) {
         vm->counters.ioctls++;
         result = ioctl(vm->vcpu_fd, KVM_RUN, 0) ? errno : 0;
-        vm->exit_unfinished = result != EINTR;
+        vm->entry_pending = result != EINTR;
         if (result && result != EINTR)
             break;
     }
     vm_set_immediate_exit(vm, false);
-    if (!vm->exit_unfinished)
+    if (!vm->entry_pending)
         return 0;
     return hl_fail(-EIO, "KVM did not finish the last exit: %s",
                    result ? strerror(result) : "it ran on");
@@ -240,19 +240,24 @@ int hl_vm_get_registers(hl_vm *vm, struct hl_registers *to) {
     return 0;
 }
 
-int hl_vm_set_registers(hl_vm *vm, const struct hl_registers *from) {
-    struct kvm_regs regs = {
+/* Left in the page shared with KVM, which takes them over at the next entry: no call for each. */
+static void leave_registers(hl_vm *vm, const struct hl_registers *from) {
+    struct kvm_sync_regs *shared = &vm->run->s.regs;
+    shared->regs = (struct kvm_regs){
         from->rax, from->rbx, from->rcx, from->rdx, from->rsi, from->rdi,
         from->rsp, from->rbp, from->r8,  from->r9,  from->r10, from->r11,
         from->r12, from->r13, from->r14, from->r15, from->rip, program_flags(from->rflags)};
-    struct kvm_sregs sregs = vm->system_registers;
-    sregs.fs.base = from->fs_base;
-    sregs.gs.base = from->gs_base;
+    shared->sregs = vm->system_registers;
+    shared->sregs.fs.base = from->fs_base;
+    shared->sregs.gs.base = from->gs_base;
+    vm->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    vm->entry_pending = true;
+}
+
+int hl_vm_set_registers(hl_vm *vm, const struct hl_registers *from) {
     int result = cpu_finish_exit(vm);
     if (!result)
-        result = VCPU(vm, KVM_SET_SREGS, &sregs);
-    if (!result)
-        result = VCPU(vm, KVM_SET_REGS, &regs);
+        leave_registers(vm, from);
     return result;
 }
 
@@ -263,12 +268,15 @@ int cpu_get(hl_vm *vm, struct cpu_state *state) {
     return result;
 }
 
+/* What the last exit left unfinished needs no finishing: KVM moves RIP past an instruction only where
+ * RIP still points at it. */
 int cpu_set(hl_vm *vm, const struct cpu_state *state) {
-    struct kvm_vcpu_events events = {0}; /* nothing pending, nothing masked */
-    int result = hl_vm_set_registers(vm, &state->registers);
-    if (!result)
-        result = VCPU(vm, KVM_SET_XSAVE, (void *)state->xsave);
-    if (!result)
-        result = VCPU(vm, KVM_SET_VCPU_EVENTS, &events);
-    return result;
+    int result = VCPU(vm, KVM_SET_XSAVE, (void *)state->xsave);
+    if (result)
+        return result;
+    leave_registers(vm, &state->registers);
+    /* Nothing pending, nothing masked. */
+    memset(&vm->run->s.regs.events, 0, sizeof vm->run->s.regs.events);
+    vm->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
+    return 0;
 }

@@ -66,9 +66,9 @@ struct hl_vm {
     size_t image_size, image_mapped;
     struct kvm_sregs system_registers; /* as the host wants them, whatever the guest did */
     bool loaded;                       /* there is something to run */
-    bool exit_unfinished;              /* KVM has yet to move RIP past the instruction that left */
-    bool console_taken;                /* the last exit reported console text */
-    int64_t look_ns;                   /* CLOCK_MONOTONIC, see LOOK_EVERY_NS */
+    bool entry_pending; /* KVM has yet to finish the last exit, or to take over registers */
+    bool console_taken; /* the last exit reported console text */
+    int64_t look_ns;    /* CLOCK_MONOTONIC, see LOOK_EVERY_NS */
 
     /* Which pages of RAM may differ from `base`. */
     hl_snapshot *base;

@@ -135,13 +135,13 @@ static int run_once(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *r
     watchdog_leave(vm);
     vm->counters.exits++;
     if (!error) {
-        vm->exit_unfinished =
+        vm->entry_pending =
             vm->run->exit_reason == KVM_EXIT_IO || vm->run->exit_reason == KVM_EXIT_MMIO;
         int state = on_exit(vm, limits, result);
         bool look = state == 0 && monotonic_ns() >= vm->look_ns;
         return look ? (finish(result, HL_EXIT_SIGNAL, 0), 1) : state;
     }
-    vm->exit_unfinished = false;
+    vm->entry_pending = false;
     if (error != EINTR)
         return hl_fail(-error, "KVM_RUN: %s", strerror(error));
     /* A kick is reported by the next enter; anything else is the process's own business. */
