@@ -77,19 +77,24 @@ class Reply(NamedTuple):
     stderr: bytes
 
 
-@dataclass
 class Console:
     """Collects console output up to a limit.
 
     Args:
         limit: in bytes, or None.
         callback: told each piece as it arrives.
+
+    Attributes:
+        size: bytes collected.
     """
 
-    limit: int | None = None
-    callback: StreamCallback | None = None
-    pieces: dict[int, list[bytes]] = field(default_factory=lambda: {STDOUT: [], STDERR: []})
-    size: int = 0
+    __slots__ = ("_callback", "_limit", "_pieces", "size")
+
+    def __init__(self, limit: int | None = None, callback: StreamCallback | None = None) -> None:
+        self._limit = limit
+        self._callback = callback
+        self._pieces: list[tuple[int, bytes]] = []
+        self.size = 0
 
     def take(self, records: bytes) -> None:
         """Add the records of the console buffer, a copy.
@@ -98,30 +103,31 @@ class Console:
             ProtocolError: the records are malformed.
             OutputExceededError: this is more than the limit; what fits was added.
         """
-        at = 0
-        while at < len(records):
-            if len(records) - at < _RECORD.size:
+        at, end = 0, len(records)
+        while at < end:
+            if end - at < _RECORD.size:
                 raise ProtocolError("a console record is cut off")
             stream, size = _RECORD.unpack_from(records, at)
             at += _RECORD.size
-            if stream not in self.pieces or size > len(records) - at:
+            if not STDOUT <= stream <= STDERR or size > end - at:
                 raise ProtocolError("a console record names no stream or is cut off")
             self._add(stream, records[at : at + size])
             at += size
 
     def _add(self, stream: int, text: bytes) -> None:
-        room = len(text) if self.limit is None else max(0, self.limit - self.size)
-        kept = text[:room]
-        self.size += len(kept)
-        self.pieces[stream].append(kept)
-        if self.callback is not None and kept:
-            self.callback("stdout" if stream == STDOUT else "stderr", kept)
-        if len(text) > room:
-            raise OutputExceededError(f"the guest wrote more than {self.limit} bytes")
+        size, limit = self.size + len(text), self._limit
+        if limit is not None and size > limit:
+            text = text[: max(0, limit - self.size)]
+        self.size += len(text)
+        self._pieces.append((stream, text))
+        if self._callback is not None and text:
+            self._callback("stdout" if stream == STDOUT else "stderr", text)
+        if self.size != size:
+            raise OutputExceededError(f"the guest wrote more than {limit} bytes")
 
     def text(self, stream: int) -> bytes:
         """All of one stream."""
-        return b"".join(self.pieces[stream])
+        return b"".join([text for owner, text in self._pieces if owner == stream])
 
     def add_to(self, error: HyperlightError) -> None:
         """Say in the exception what was printed before it."""
@@ -132,13 +138,26 @@ class Console:
 class _Run:
     """One guest call in progress; the RunContext of the host calls made in it."""
 
+    __slots__ = (
+        "_vm",
+        "cancelled",
+        "console",
+        "cpu_ns",
+        "deadline",
+        "deadline_ns",
+        "host_calls",
+        "limits",
+        "run",
+    )
+
     def __init__(self, vm: VirtualMachine, limits: Limits, callback: StreamCallback | None) -> None:
         self._vm = vm
         self.limits = limits
         self.run = next(_runs)
-        self.deadline = None if limits.timeout is None else time.monotonic() + limits.timeout
-        self.deadline_ns = _nanoseconds(self.deadline)
-        self.cpu_ns = _nanoseconds(limits.cpu_time)
+        timeout, cpu_time = limits.timeout, limits.cpu_time
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline_ns = NEVER_NS if timeout is None else _nanoseconds(self.deadline)
+        self.cpu_ns = NEVER_NS if cpu_time is None else _nanoseconds(cpu_time)
         self.host_calls = 0
         self.console = Console(limits.output, callback)
         self.cancelled = False
@@ -148,8 +167,8 @@ class _Run:
         return self._vm.wake_fd
 
 
-def _nanoseconds(seconds: float | None) -> int:
-    return NEVER_NS if seconds is None or seconds >= NEVER_NS / 1e9 else int(seconds * 1e9)
+def _nanoseconds(seconds: float) -> int:
+    return NEVER_NS if seconds >= NEVER_NS / 1e9 else int(seconds * 1e9)
 
 
 class GuestCalls:
@@ -216,7 +235,7 @@ class GuestCalls:
             HyperlightError: as for `call`.
         """
         if request is not None:
-            self._send("exec", dict(request), b"", 0)
+            self._send("exec", request, b"", 0)
         run = self._new_run(limits)
         try:
             self._until_park(run)
@@ -245,7 +264,7 @@ class GuestCalls:
             HypervisorError: KVM failed.
         """
         run = self._new_run(limits)
-        self._send(method, dict(params or {}), attachment, run.run)
+        self._send(method, {} if params is None else params, attachment, run.run)
         try:
             self._until_park(run)
             return self._reply(run)
@@ -254,27 +273,26 @@ class GuestCalls:
             raise
 
     def _reply(self, run: _Run) -> Reply:
-        frame = wire.read_frame(self.vm.buffers.from_guest)
-        if not frame.text:
+        text, attachment = wire.read_frame(self.vm.buffers.from_guest)
+        if not text:
             raise ProtocolError("the guest waits for another request and has not answered this one")
-        response = wire.parse_response(frame.text, run.run)
+        result, error = wire.parse_response(text, run.run)
         self.unfinished = False
-        if response.error is not None:
-            raise _guest_function_error(response.error)
+        if error is not None:
+            raise _guest_function_error(error)
         console = run.console
-        return Reply(
-            response.result,
-            bytes(frame.attachment),
-            console.text(STDOUT),
-            console.text(STDERR),
-        )
+        return Reply(result, bytes(attachment), console.text(STDOUT), console.text(STDERR))
 
     def _new_run(self, limits: Limits) -> _Run:
         self._run = run = _Run(self.vm, limits, self._stream)
         return run
 
     def _send(
-        self, method: str, params: dict[str, Any], attachment: bytes | memoryview, request_id: int
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        attachment: bytes | memoryview,
+        request_id: int,
     ) -> None:
         text = wire.request_text(method, params, request_id)
         try:

@@ -134,8 +134,9 @@ class _Use:
         self._machine, self._state, self._poisoned = machine, state, poisoned
 
     def __enter__(self) -> CallContext:
-        self._machine.acquire(self._state, poisoned=self._poisoned)
-        return self._machine.context
+        machine = self._machine
+        machine.acquire(self._state, poisoned=self._poisoned)
+        return machine.context
 
     def __exit__(self, *_: object) -> None:
         self._machine.release()
@@ -241,11 +242,12 @@ class Machine:
         if self._owner == me:
             raise SandboxBusyError("the sandbox is in use by this thread, further up the stack")
         self._lock.acquire()
-        try:
-            self._check(state, poisoned=poisoned)
-        except BaseException:
-            self._lock.release()
-            raise
+        if self._closed or self._poison is not None or state is not self.current:
+            try:
+                self._check(state, poisoned=poisoned)
+            except BaseException:
+                self._lock.release()
+                raise
         self._owner = me
 
     def release(self) -> None:
@@ -330,23 +332,29 @@ class Machine:
 
     def check_kind(self, snapshot: MachineSnapshot) -> None:
         """Raise ConfigurationError, naming the difference, if the snapshot does not fit."""
-        if snapshot.guest != self.spec.guest.kind:
+        spec = self.spec
+        if snapshot.guest != spec.guest.kind:
             raise ConfigurationError(
                 f"the snapshot is of another guest ({snapshot.guest[:12]}) than this sandbox's"
-                f" ({self.spec.guest.kind[:12]}, {self.spec.guest.name})"
+                f" ({spec.guest.kind[:12]}, {spec.guest.name})"
             )
+        if snapshot.memory.config is not spec.config:
+            self._check_config(snapshot.memory.config)
+        if snapshot.plugins is not spec.plugins:
+            self._check_plugins(snapshot.plugins)
+
+    def _check_config(self, theirs: VmConfig) -> None:
         for name, ours in vars(self.spec.config).items():
-            theirs = getattr(snapshot.memory.config, name)
-            if theirs != ours:
+            other = getattr(theirs, name)
+            if other != ours:
                 raise ConfigurationError(
-                    f"the snapshot was taken with {name}={theirs}, this sandbox has {name}={ours}"
+                    f"the snapshot was taken with {name}={other}, this sandbox has {name}={ours}"
                 )
-        self._check_plugins(snapshot.plugins)
 
     def _check_plugins(self, theirs: Mapping[str, object] | None) -> None:
         """Handles that another configuration granted must not come with a snapshot."""
         ours = self.spec.plugins
-        if theirs is None or theirs is ours:
+        if theirs is None:
             return
         for name in {**theirs, **ours}:
             if name not in theirs or name not in ours:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from typing_extensions import Self
@@ -26,8 +25,7 @@ _LARGE_PAGE = 2**21
 _SIZE = TypeAdapter(ByteSize)
 
 
-@dataclass(frozen=True)
-class RunResult:
+class RunResult(NamedTuple):
     """What a run did.
 
     Attributes:

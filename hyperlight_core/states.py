@@ -200,9 +200,11 @@ class State:
 
     def _adopt(self, snapshot: StateSnapshot[Any]) -> None:
         """Be, as an object, what the state was at the snapshot."""
-        for name in self._author_attributes():
-            delattr(self, name)
-        vars(self).update(snapshot.attributes)
+        mine = vars(self)
+        if snapshot.attributes or len(mine) > len(_OWN):
+            for name in self._author_attributes():
+                del mine[name]
+            mine.update(snapshot.attributes)
         self._past, self._entry, self._spent = snapshot.past, snapshot.entry, False
 
     def _snapshot(self) -> StateSnapshot[Self]:
@@ -286,8 +288,28 @@ class State:
         limits: Limits | None = None,
     ) -> Reply:
         """One guest call; see `GuestCalls.call` for what it raises."""
-        with self.calls() as context:
+        context = self._begin_calls()
+        try:
             return context.call(method, params, attachment=attachment, limits=limits)
+        finally:
+            self._end_calls()
+
+    def _begin_calls(self) -> CallContext:
+        machine = self._machine
+        machine.acquire(self, poisoned=False)
+        if self._spent:
+            machine.release()
+            self._check_unspent()
+        self._spent = self.use is Use.ONCE
+        return machine.context
+
+    def _end_calls(self) -> None:
+        machine = self._machine
+        try:
+            if self._entry is not None:
+                machine.restore(self._entry)
+        finally:
+            machine.release()
 
     # ---- snapshots of this state ----
 
@@ -422,23 +444,10 @@ class _Calls:
         self._state = state
 
     def __enter__(self) -> CallContext:
-        state = self._state
-        state._machine.acquire(state, poisoned=False)
-        try:
-            state._check_unspent()
-        except SandboxConsumedError:
-            state._machine.release()
-            raise
-        state._spent = type(state).use is Use.ONCE
-        return state._machine.context
+        return self._state._begin_calls()
 
     def __exit__(self, *_: object) -> None:
-        state = self._state
-        try:
-            if state._entry is not None:
-                state._machine.restore(state._entry)
-        finally:
-            state._machine.release()
+        self._state._end_calls()
 
 
 class EvolvableSandbox(Generic[_Next_co, _Metadata_contra]):

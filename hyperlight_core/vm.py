@@ -325,16 +325,17 @@ class Vm:
             StateError: nothing is loaded yet.
             HypervisorError: KVM fails.
         """
-        limits, result = self._limits, self._exit
+        limits = self._limits
         limits.deadline_ns, limits.cpu_ns = deadline_ns, cpu_ns
-        code = lib.hl_vm_run(self._handle, limits, result)
-        if code or result.kind == lib.HL_EXIT_VIOLATION:
-            self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
-        if code == -errno.ENOEXEC:
-            raise StateError(self._fault)
+        code = lib.hl_vm_run(self._vm or self._handle, limits, self._exit)
         if code:
-            raise HypervisorError(-code, self._fault)
+            self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
+            raise StateError(self._fault) if code == -errno.ENOEXEC else HypervisorError(
+                -code, self._fault
+            )
         kind, value, _, console_used, _, _, cpu_ns = _EXIT.unpack(self._exit_bytes)
+        if kind == ExitKind.VIOLATION:
+            self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
         return Exit(kind, value, console_used, cpu_ns)
 
     def describe_exit(self) -> str:

@@ -27,6 +27,7 @@ JSON. Towards the guest, NaN and infinities become null.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import jiter
@@ -105,15 +106,16 @@ def read_frame(buffer: memoryview) -> Frame:
     Raises:
         ProtocolError: it has another ABI version or reaches out of the buffer.
     """
-    if len(buffer) < HEADER_SIZE:
-        raise ProtocolError(f"a buffer of {len(buffer)} bytes has no room for a frame")
+    room = len(buffer)
+    if room < HEADER_SIZE:
+        raise ProtocolError(f"a buffer of {room} bytes has no room for a frame")
     version, json_size, offset, size = HEADER.unpack_from(buffer)
     if version != ABI_VERSION:
         raise ProtocolError(f"the frame has ABI version {version}, the host has {ABI_VERSION}")
     json_end = HEADER_SIZE + json_size
-    if json_end > len(buffer):
+    if json_end > room:
         raise ProtocolError(f"{json_size} bytes of JSON reach out of the buffer")
-    if size and (offset < json_end or offset + size > len(buffer)):
+    if size and (offset < json_end or offset + size > room):
         raise ProtocolError(f"an attachment of {size} bytes at {offset} is not behind the JSON")
     text = bytes(buffer[HEADER_SIZE:json_end])
     attachment = buffer[offset : offset + size].toreadonly() if size else memoryview(b"")
@@ -166,9 +168,10 @@ def parse_json(text: bytes) -> Any:
         raise ProtocolError(f"malformed JSON: {error}") from None
     # A number outside 64 bits has at least 19 digits; one outside a double has as many, or an
     # exponent of three. Only texts with such a thing are looked through value by value.
-    digits = text.translate(_DIGITS)
-    if _LONG_NUMBER in digits or b"e000" in digits or b"e+000" in digits:
-        _check_numbers(value)
+    if len(text) >= len(_LONG_NUMBER) or b"e" in text or b"E" in text:
+        digits = text.translate(_DIGITS)
+        if _LONG_NUMBER in digits or b"e000" in digits or b"e+000" in digits:
+            _check_numbers(value)
     return value
 
 
@@ -298,7 +301,7 @@ def describe(error: ValidationError) -> str:
     )
 
 
-def request_text(method: str, params: dict[str, Any], request_id: int) -> bytes:
+def request_text(method: str, params: Mapping[str, Any], request_id: int) -> bytes:
     """A request to the guest.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Generator, Iterator
 from typing import Any, TypeAlias
@@ -382,8 +383,13 @@ def test_any_bytes_are_records_or_refused(data: bytes) -> None:
         console.take(data)
     except ProtocolError:
         return
-    pieces = [piece for stream in console.pieces.values() for piece in stream]
-    assert sum(8 + len(piece) for piece in pieces) == len(data)
+    at, pieces = 0, {STDOUT: b"", STDERR: b""}
+    while at < len(data):
+        stream, size = struct.unpack_from("<2I", data, at)
+        pieces[stream] += data[at + 8 : at + 8 + size]
+        at += 8 + size
+    assert at == len(data)
+    assert {stream: console.text(stream) for stream in pieces} == pieces
 
 
 @given(RECORDS.filter(bool), st.integers(1, 7))
