@@ -6,7 +6,7 @@ import itertools
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from hyperlight_core import wire
@@ -155,9 +155,13 @@ class _Run:
         self.limits = limits
         self.run = next(_runs)
         timeout, cpu_time = limits.timeout, limits.cpu_time
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.deadline_ns = NEVER_NS if timeout is None else _nanoseconds(self.deadline)
-        self.cpu_ns = NEVER_NS if cpu_time is None else _nanoseconds(cpu_time)
+        self.deadline: float | None = None
+        self.deadline_ns = self.cpu_ns = NEVER_NS
+        if timeout is not None:
+            self.deadline = time.monotonic() + timeout
+            self.deadline_ns = _nanoseconds(self.deadline)
+        if cpu_time is not None:
+            self.cpu_ns = _nanoseconds(cpu_time)
         self.host_calls = 0
         self.console = Console(limits.output, callback)
         self.cancelled = False

@@ -180,11 +180,15 @@ class MemorySnapshot:
         return cls(config, out[0])
 
 
+def _error_text() -> str:
+    return str(ffi.string(lib.hl_error_text()).decode(errors="replace"))
+
+
 def _check(result: int) -> int:
     """Raise what a negative result of the helper means."""
     if result >= 0:
         return result
-    text = ffi.string(lib.hl_error_text()).decode(errors="replace")
+    text = _error_text()
     if result in (-errno.ENOEXEC, -errno.EPROTO):
         raise GuestImageError(text)
     if result in (-errno.EINVAL, -errno.ENOMEM, -errno.EFAULT):
@@ -328,14 +332,13 @@ class Vm:
         limits = self._limits
         limits.deadline_ns, limits.cpu_ns = deadline_ns, cpu_ns
         code = lib.hl_vm_run(self._vm or self._handle, limits, self._exit)
+        if code == -errno.ENOEXEC:
+            raise StateError(_error_text())
         if code:
-            self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
-            raise StateError(self._fault) if code == -errno.ENOEXEC else HypervisorError(
-                -code, self._fault
-            )
+            raise HypervisorError(-code, _error_text())
         kind, value, _, console_used, _, _, cpu_ns = _EXIT.unpack(self._exit_bytes)
         if kind == ExitKind.VIOLATION:
-            self._fault = ffi.string(lib.hl_error_text()).decode(errors="replace")
+            self._fault = _error_text()
         return Exit(kind, value, console_used, cpu_ns)
 
     def describe_exit(self) -> str:
