@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,28 @@ data = bytes(range(256)) * 20_000
 with open("large", "wb", buffering=0) as file: print(file.write(data))
 with open("large", "rb", buffering=0) as file: print(file.readinto(bytearray(6_000_000)))
 print(Path("large").read_bytes() == data)
+""",
+    "what was read ahead gives way to what is written": """
+data = bytes(range(256)) * 4000
+Path("s").write_bytes(data)
+reader, writer = os.open("s", os.O_RDONLY), os.open("s", os.O_WRONLY)
+def parts(count): return b"".join(os.read(reader, 1000) for _ in range(count))
+print(parts(8) == data[:8000], os.pread(reader, 5, 100), os.pread(reader, 5, 500_000))
+parts(4), os.pwrite(writer, b"new", 12_000), print(os.read(reader, 5))
+parts(8), os.lseek(reader, 0, 0), parts(8), os.ftruncate(writer, 9000)
+print(len(os.read(reader, 5000)), os.read(reader, 1), os.read(reader, 1))
+os.pwrite(writer, b"more", 9000), print(os.read(reader, 10))
+both = os.open("s", os.O_RDWR | os.O_APPEND)
+print(os.read(both, 1000) == os.read(both, 1000), os.write(both, b"end"), os.read(both, 1))
+os.lseek(both, -4, 2), print(os.read(both, 100)), os.replace("s", "t"), Path("s").write_text("x")
+print(os.pread(both, 3, 0), Path("s").read_text())
+for file in reader, writer, both: os.close(file)
+""",
+    "appends keep their own positions": """
+one, two = (os.open("log", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644) for _ in "12")
+os.write(one, b"one"), os.write(two, b"second"), print(os.lseek(one, 0, 1), os.lseek(two, 0, 1))
+print(os.pwrite(one, b"!", 0), os.lseek(one, 0, 1), os.read(one, 100), os.lseek(one, 0, 1))
+os.close(one), os.close(two)
 """,
     "errors have their numbers": """
 os.mkdir("d"), Path("f").touch()
@@ -227,3 +251,77 @@ for place in "/", "/usr/lib", "/tmp", "/dev/shm", "/proc", "/sys", "/dev":
     lines = run(code).splitlines()
     assert lines[:4] == ["/ EROFS", "/usr/lib EROFS", "/tmp True", "/dev/shm True"]
     assert not any(line.endswith("True") for line in lines[4:])
+
+
+def test_small_reads_in_a_row_are_few_host_calls(sandbox: MakeSandbox, tmp_path: Path) -> None:
+    """A dozen or so; more on a machine so busy that what was read ahead grows old."""
+    (tmp_path / "large").write_bytes(bytes(8 << 20))
+    code = """
+with open("/data/large", "rb", buffering=0) as file:
+    print(sum(1 for _ in iter(lambda: file.read(4096), b"")))
+"""
+    files = {"mounts": [mount("/data", tmp_path)]}
+    guest = sandbox("python", plugins={"fs": files}, memory="256MiB", host_calls=200)
+    assert guest.run(code).stdout == "2048\n"
+
+
+def test_what_a_host_call_changes_is_read_at_once(sandbox: MakeSandbox, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a" * 100_000)
+    code = """
+import hyperlight, os
+file = os.open("/data/file", os.O_RDONLY)
+for _ in range(10): os.read(file, 100)
+hyperlight.tools.change()
+print(os.read(file, 3), os.pread(file, 3, 500))
+"""
+
+    def change() -> None:
+        (tmp_path / "file").write_bytes(b"b" * 100_000)
+
+    plugins = {
+        "fs": {"mounts": [mount("/data", tmp_path)]},
+        "tools": {"functions": {"change": change}},
+    }
+    guest = sandbox("python", plugins=plugins, memory="256MiB")
+    assert guest.run(code).stdout == "b'bbb' b'bbb'\n"
+
+
+def test_what_the_host_writes_meanwhile_is_read_soon(sandbox: MakeSandbox, tmp_path: Path) -> None:
+    """The guest does nothing but look at bytes it has read ahead."""
+    (tmp_path / "file").write_bytes(b"a" * 1000)
+    code = """
+import os
+file = os.open("/data/file", os.O_RDONLY)
+os.close(os.open("/data/ready", os.O_CREAT | os.O_WRONLY))
+while os.pread(file, 1, 900) == b"a": pass
+"""
+
+    def write() -> None:
+        while not (tmp_path / "ready").exists():
+            pass
+        with (tmp_path / "file").open("r+b") as file:
+            file.write(b"b" * 1000)
+
+    guest = sandbox("python", plugins={"fs": {"mounts": [mount("/data", tmp_path)]}}, timeout=60)
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert guest.run(code).exit_code == 0
+    writer.join()
+
+
+def test_the_umask_of_a_guest_and_that_of_the_host_both_hold(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
+    code = """
+import os
+for mask in 0o000, 0o077:
+    os.umask(mask), os.close(os.open(f"/data/f{mask}", os.O_CREAT | os.O_WRONLY, 0o777))
+    os.mkdir(f"/data/d{mask}")
+"""
+    before = os.umask(0o022)
+    try:
+        run(code, mount("/data", tmp_path))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"f0": 0o755, "d0": 0o755, "f63": 0o700, "d63": 0o700}

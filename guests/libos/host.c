@@ -3,11 +3,21 @@
 #include "ports.h"
 #include "process.h"
 
+static uint64_t exits;
+
+uint64_t host_exits(void) { return exits; }
+
+/* To a host that may read, write and change anything meanwhile. */
+static void leave(uint16_t port, uint32_t value) {
+    exits++;
+    port_out(port, value);
+}
+
 /* ---- console --------------------------------------------------------------------------------- */
 static struct hl_console_record *last_record; /* the one that may still grow */
 
 static void console_flush(void) {
-    port_out(HL_PORT_CONSOLE, 0);
+    leave(HL_PORT_CONSOLE, 0);
     last_record = NULL;
 }
 
@@ -63,7 +73,7 @@ void guest_exit(int status) {
 void host_park_blocked(int64_t deadline_ns) {
     memory_release_free(RELEASE_WHEN_BLOCKED);
     control_block()->park_deadline_ns = deadline_ns;
-    port_out(HL_PORT_PARK, HL_PARK_BLOCKED);
+    leave(HL_PORT_PARK, HL_PARK_BLOCKED);
 }
 
 void host_release(uint64_t address, uint64_t size) {
@@ -118,7 +128,7 @@ long host_call_frame(const void *request_frame, size_t size, const struct hl_fra
     long error = put_frame(request_frame, size);
     if (error)
         return error;
-    port_out(HL_PORT_CALL, 0);
+    leave(HL_PORT_CALL, 0);
     *response = in_frame();
     return *response ? 0 : -EPROTO;
 }
@@ -130,7 +140,7 @@ long host_serve(const void *reply_frame, size_t size, const struct hl_frame **re
         return error;
     int64_t parked_ns = clock_monotonic_ns();
     memory_release_free(RELEASE_WHEN_IDLE);
-    port_out(HL_PORT_PARK, HL_PARK_IDLE);
+    leave(HL_PORT_PARK, HL_PARK_IDLE);
     clock_idle(parked_ns);
     *request = in_frame();
     return *request ? 0 : -EPROTO;
@@ -211,6 +221,6 @@ long host_call(const char *method, const char *params, size_t params_size, const
         return -EMSGSIZE;
     *frame = (struct hl_frame){HL_ABI_VERSION, (uint32_t)json_size,
                                attachment_size ? (uint32_t)offset : 0, (uint32_t)attachment_size};
-    port_out(HL_PORT_CALL, 0);
+    leave(HL_PORT_CALL, 0);
     return take_response(reply);
 }

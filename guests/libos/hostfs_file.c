@@ -3,11 +3,19 @@
 
 /* Entries of a directory asked for at once. */
 #define LIST_LIMIT 4096
+/* How long bytes that were read ahead may be given to the program. */
+#define AHEAD_NS 10000000
 
 struct host_file {
     uint64_t handle;
     bool appends; /* the host writes at the end, whatever the offset */
     bool moved;   /* it did, and file->offset is not there yet */
+    /* What the last read brought, which is still in the in buffer unless the host was asked since. */
+    struct {
+        const uint8_t *bytes;
+        uint64_t offset, size, exits;
+        int64_t time_ns;
+    } ahead;
     /* Directories: a batch of entries, as fs.list packs them. */
     uint8_t *batch;
     size_t batch_size, batch_at;
@@ -25,27 +33,62 @@ struct list_entry {
 static struct host_file *host_file_of(const struct file *file) { return file->data; }
 
 /* ---- transfers ------------------------------------------------------------------------------- */
-static long read_some(uint64_t handle, void *to, size_t size, uint64_t offset) {
+/* Whether the last read of this file was the last thing the host was asked. */
+static bool is_last(const struct host_file *host) { return host->ahead.exits == host_exits(); }
+
+/* And just now. So nothing is read ahead across a change that the program, or the host at its wish,
+ * may have made. */
+static bool is_fresh(const struct host_file *host) {
+    return is_last(host) && clock_monotonic_ns() - host->ahead.time_ns < AHEAD_NS;
+}
+
+/* Those of the bytes of the last read that lie at `offset`; how many there are. */
+static size_t copy_ahead(const struct host_file *host, void *to, size_t size, uint64_t offset) {
+    uint64_t from = offset - host->ahead.offset;
+    if (offset < host->ahead.offset || from >= host->ahead.size)
+        return 0;
+    size_t left = host->ahead.size - from;
+    memcpy(to, host->ahead.bytes + from, size < left ? size : left);
+    return size < left ? size : left;
+}
+
+/* How much to ask for: a read that goes on from the last one asks for four times as much. */
+static size_t size_ahead(const struct host_file *host, size_t size, uint64_t offset) {
+    size_t room = boot_info()->in_size - HL_FRAME_BULK_OFFSET, more = 4 * host->ahead.size;
+    bool goes_on = offset > host->ahead.offset && offset - host->ahead.offset <= host->ahead.size;
+    if (goes_on && more > size && is_last(host))
+        size = more;
+    return size < room ? size : room;
+}
+
+static long read_some(struct host_file *host, void *to, size_t size, uint64_t offset) {
     struct hl_json_value result;
     struct host_reply reply;
+    size_t wanted = size_ahead(host, size, offset);
     host_params();
-    host_param_uint("handle", handle);
-    host_param_uint("size", size);
+    host_param_uint("handle", host->handle);
+    host_param_uint("size", wanted);
     host_param_uint("offset", offset);
     long error = host_ask_with("fs.read", NULL, 0, &result, &reply);
     if (error)
         return error;
-    if (reply.attachment_size > size)
+    if (reply.attachment_size > wanted)
         return -EIO;
-    memcpy(to, reply.attachment, reply.attachment_size);
-    return reply.attachment_size;
+    host->ahead.bytes = reply.attachment;
+    host->ahead.offset = offset;
+    host->ahead.size = reply.attachment_size;
+    host->ahead.exits = host_exits();
+    host->ahead.time_ns = clock_monotonic_ns();
+    return copy_ahead(host, to, size, offset);
 }
 
 static long host_read(struct file *file, void *to, size_t size, uint64_t offset) {
-    size_t room = boot_info()->in_size - HL_FRAME_BULK_OFFSET, done = 0;
+    struct host_file *host = host_file_of(file);
+    size_t room = boot_info()->in_size - HL_FRAME_BULK_OFFSET;
+    size_t done = is_fresh(host) ? copy_ahead(host, to, size, offset) : 0;
     while (done < size) {
         size_t part = size - done < room ? size - done : room;
-        long got = read_some(host_file_of(file)->handle, (uint8_t *)to + done, part, offset + done);
+        long got = read_some(host, (uint8_t *)to + done, part, offset + done);
         if (got < 0)
             return done ? (long)done : got;
         done += got;

@@ -99,6 +99,8 @@ long host_call_frame(const void *request_frame, size_t size, const struct hl_fra
 /* For /dev/hl-serve: parks the guest with this reply (size 0: none), gives the next request frame. */
 long host_serve(const void *reply_frame, size_t size, const struct hl_frame **request);
 size_t host_frame_size(const struct hl_frame *frame);
+/* How often the host was asked anything: while the number stays, so does what it said last. */
+uint64_t host_exits(void);
 
 /* ---- JSON (json.h in guests/sdk): a writer over a fixed buffer, a reader over text ----------- */
 #include "hl_json.h"
