@@ -68,7 +68,7 @@ $(STAMPS)/%: $(STAMPS)/venv plugins/%/pyproject.toml $$(call sources,plugins/$$*
 demo: setup
 	@$(BIN)/python examples/demo/demo.py
 
-bench: setup
+bench: setup test-prerequisites
 	@$(BIN)/python benchmarks/run.py
 
 # ---- testing: the packages together come last, so that their summary ends the output ---------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
-import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -249,7 +249,7 @@ def test_a_server_and_a_client_in_two_threads_of_a_guest_talk(
     assert run(guest, code, port=free_port) == ["{b'cba'}"]
 
 
-def test_a_web_server_in_a_guest_answers_the_host(online: Any, free_port: int) -> None:
+def test_a_web_server_in_a_guest_answers_curl(online: Any, free_port: int) -> None:
     listening = threading.Event()
 
     def ready() -> None:
@@ -275,8 +275,8 @@ for _ in range(3):
         running = pool.submit(guest.run, code)
         assert listening.wait(60)
         for path in ("/a", "/b", "/c"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{free_port}{path}") as response:
-                assert response.read().decode() == path
+            curl = ["curl", "--silent", "--max-time", "60", f"http://127.0.0.1:{free_port}{path}"]
+            assert subprocess.run(curl, capture_output=True, check=True).stdout == path.encode()
         assert (running.result().exit_code, running.result().stderr) == (0, "")
 
 

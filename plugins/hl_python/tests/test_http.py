@@ -106,3 +106,24 @@ def test_leaving_a_response_closes_it(served: Served) -> None:
     open_head = {**DONE, "handle": 4, "end": False}
     calls, done = served(code, ({"result": open_head}, b""), ({"result": {}}, b""))
     assert (calls[-1][:2], done[0]) == (("net.close", {"handle": 4}), 0)
+
+
+def test_a_response_nobody_reads_is_given_up(served: Served) -> None:
+    open_head = {**DONE, "handle": 4, "end": False}
+    calls, done = served(
+        "http.get('http://a/')", ({"result": open_head}, b""), ({"result": {}}, b"")
+    )
+    assert calls[1][:2] == ("net.close", {"handle": 4})
+    assert done == (0, "", "")
+
+
+def test_a_response_that_breaks_off_is_given_up(served: Served) -> None:
+    open_head = {**DONE, "handle": 4, "end": False}
+    error = {"code": -32000, "message": "reset", "data": {"errno": "ECONNRESET"}}
+    code = (
+        "try:\n    http.get('http://a/').content\nexcept ConnectionResetError as e: print(e.errno)"
+    )
+    replies = [({"result": open_head}, b""), ({"error": error}, b""), ({"result": {}}, b"")]
+    calls, done = served(code, *replies)
+    assert calls[2][:2] == ("net.close", {"handle": 4})
+    assert done == (0, "104\n", "")

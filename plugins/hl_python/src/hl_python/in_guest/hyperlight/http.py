@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as _json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -90,7 +91,11 @@ class Response:
 
     def _read(self) -> None:
         params = {"handle": self._handle, "size": _MOST}
-        reply, self._part = call_raw("net.response_read", params)
+        try:
+            reply, self._part = call_raw("net.response_read", params)
+        except BaseException:
+            self.close()
+            raise
         if reply["end"]:
             self._handle = None
 
@@ -105,6 +110,11 @@ class Response:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # Else those that nobody reads would use up the requests in flight.
+        with contextlib.suppress(Exception):
+            self.close()
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url}>"
