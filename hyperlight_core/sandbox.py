@@ -119,12 +119,13 @@ class Sandbox:
             observe=after_host_call,
             cache=cache and image.boot is not None,
         )
-        self._begin(_Ready.start(spec), image.requests)
+        state = _Ready.start(spec)
+        self._begin(state, state.snapshot(), image.requests)
 
-    def _begin(self, state: _Ready, requests: frozenset[str]) -> None:
+    def _begin(self, state: _Ready, start: Snapshot, requests: frozenset[str]) -> None:
         self._state = state
         self._requests = requests
-        self._start = state.snapshot()
+        self._start = start
         self._reseed = True
 
     def run(
@@ -203,10 +204,19 @@ class Sandbox:
         """Go back to how the sandbox began; nothing of any run is left."""
         self.restore(self._start)
 
-    def clone(self) -> Self:
-        """An independent sandbox that begins where this one is; memory is shared until written."""
+    def clone(self, snapshot: Snapshot | None = None) -> Self:
+        """An independent sandbox that begins where this one is; memory is shared until written.
+
+        Args:
+            snapshot: where it begins instead; one taken once serves any number of clones, in any
+                threads, without waiting for this sandbox.
+
+        Raises:
+            ConfigurationError: the snapshot is of another kind of sandbox.
+        """
+        start = snapshot or self._state.snapshot()
         twin = type(self).__new__(type(self))
-        twin._begin(self._state.clone(), self._requests)  # noqa: SLF001 - of this very class
+        twin._begin(self._state.clone(start), start, self._requests)  # noqa: SLF001 - of this class
         return twin
 
     def kill(self) -> None:

@@ -326,17 +326,30 @@ class State:
             ConfigurationError: the snapshot belongs to another kind; nothing has changed.
             IllegalTransitionError: it is of another state.
         """
-        if snapshot.state is not type(self):
-            raise IllegalTransitionError(
-                f"a snapshot of {snapshot.state.__name__} does not restore {type(self).__name__}"
-            )
+        self._check_same(snapshot)
         with self._machine.using(self, poisoned=True):
             self._machine.restore(snapshot.machine)
             self._adopt(snapshot)
 
-    def clone(self) -> Self:
-        """An independent sandbox in the same state; memory is shared until written."""
-        taken = self.snapshot()
+    def _check_same(self, snapshot: StateSnapshot[Any]) -> None:
+        if snapshot.state is not type(self):
+            raise IllegalTransitionError(
+                f"a snapshot of {snapshot.state.__name__} does not restore {type(self).__name__}"
+            )
+
+    def clone(self, snapshot: StateSnapshot[Self] | None = None) -> Self:
+        """An independent sandbox in the same state; memory is shared until written.
+
+        Args:
+            snapshot: where it begins, instead of where this one is now; any number of threads may
+                clone from one at the same time.
+
+        Raises:
+            IllegalTransitionError: the snapshot is of another state.
+            ConfigurationError: it belongs to another kind of sandbox.
+        """
+        taken = snapshot or self.snapshot()
+        self._check_same(taken)
         machine = Machine(self._machine.spec, taken.machine)
         try:
             twin = self._remade(machine, taken)

@@ -1,6 +1,5 @@
 /* cpu.c: the vCPU: what the guest may see of the processor, and its ring-3 state. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include "internal.h"
@@ -80,29 +79,43 @@ static bool cpuid_filter(struct kvm_cpuid_entry2 *entry) {
     return false;
 }
 
-static int cpuid_init(hl_vm *vm, int kvm_fd, __u64 *xcr0) {
-    enum { ROOM = 256 };
-    struct kvm_cpuid2 *cpuid = calloc(1, sizeof *cpuid + ROOM * sizeof *cpuid->entries);
-    if (!cpuid)
-        return hl_fail(-ENOMEM, "no memory for the CPUID table");
-    cpuid->nent = ROOM;
-    int result = 0;
-    if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
-        result = hl_fail(-errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
+/* What every guest of this process may see. */
+static struct {
+    struct kvm_cpuid2 cpuid;
+    struct kvm_cpuid_entry2 room[256]; /* cpuid.entries */
+    uint64_t xcr0;
+    bool known;
+} features;
+
+static void filter_features(void) {
     uint32_t kept = 0;
-    *xcr0 = 1;
-    for (uint32_t i = 0; !result && i < cpuid->nent; i++) {
-        struct kvm_cpuid_entry2 entry = cpuid->entries[i];
+    features.xcr0 = 1;
+    for (uint32_t i = 0; i < features.cpuid.nent; i++) {
+        struct kvm_cpuid_entry2 entry = features.room[i];
         if (!cpuid_filter(&entry))
             continue;
         if (entry.function == 0xd && entry.index == 0)
-            *xcr0 = entry.eax;
-        cpuid->entries[kept++] = entry;
+            features.xcr0 = entry.eax;
+        features.room[kept++] = entry;
     }
-    cpuid->nent = kept;
-    if (!result)
-        result = VCPU(vm, KVM_SET_CPUID2, cpuid);
-    free(cpuid);
+    features.cpuid.nent = kept;
+    features.known = true;
+}
+
+/* Asks KVM once: it runs CPUID for each entry, which under another hypervisor is most of what the
+ * making of a vCPU takes. */
+static int find_features(int kvm_fd) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    int result = 0;
+    pthread_mutex_lock(&lock);
+    if (!features.known) {
+        features.cpuid.nent = sizeof features.room / sizeof *features.room;
+        if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &features.cpuid) < 0)
+            result = hl_fail(-errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
+        else
+            filter_features();
+    }
+    pthread_mutex_unlock(&lock);
     return result;
 }
 
@@ -173,12 +186,14 @@ static int tsc_init(hl_vm *vm) {
 }
 
 int cpu_init(hl_vm *vm, int kvm_fd) {
-    struct kvm_xcrs xcrs = {.nr_xcrs = 1};
-    int result = cpuid_init(vm, kvm_fd, &xcrs.xcrs[0].value);
+    int result = find_features(kvm_fd);
+    if (!result)
+        result = VCPU(vm, KVM_SET_CPUID2, &features.cpuid);
     if (!result)
         result = system_registers_init(vm);
     if (!result)
         result = msrs_init(vm);
+    struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.value = features.xcr0}}};
     if (!result)
         result = VCPU(vm, KVM_SET_XCRS, &xcrs);
     if (!result)

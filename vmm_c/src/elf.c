@@ -114,6 +114,8 @@ int hl_vm_load(hl_vm *vm, const void *elf, size_t size) {
         if (segment.p_type == PT_LOAD && segment.p_memsz)
             result = load_segment(vm, &program, &segment);
     }
+    if (!result)
+        result = vm_offer_ram(vm);
     if (result)
         return result;
     struct cpu_state state;

@@ -66,6 +66,7 @@ struct hl_vm {
     size_t image_size, image_mapped;
     struct kvm_sregs system_registers; /* as the host wants them, whatever the guest did */
     bool loaded;                       /* there is something to run */
+    bool ram_offered;                  /* KVM knows RAM: from when it has been filled */
     bool entry_pending; /* KVM has yet to finish the last exit, or to take over registers */
     bool console_taken; /* the last exit reported console text */
     int64_t look_ns;    /* CLOCK_MONOTONIC, see LOOK_EVERY_NS */
@@ -138,6 +139,11 @@ static inline void vm_set_immediate_exit(hl_vm *vm, bool exit) {
 /* ---- vm.c --------------------------------------------------------------------------------------------- */
 /* (Re)registers RAM with KVM, with or without the dirty log. */
 int vm_register_ram(hl_vm *vm, bool log);
+/* Registers RAM unless it is: once it has been filled, because KVM has to be told of every change of
+ * the mapping from then on, and each time every VM of the process is asked. */
+static inline int vm_offer_ram(hl_vm *vm) {
+    return vm->ram_offered ? 0 : vm_register_ram(vm, false);
+}
 /* RAM between the exception stack and the buffers is the guest's; this is where the buffers begin. */
 uint64_t vm_guest_end(const hl_vm *vm);
 

@@ -119,7 +119,7 @@ static int map_anew(hl_vm *vm, hl_snapshot *target) {
     vm->counters.restores++;
     arrive(vm, target);
     /* A VM that is restored a second time will be so again: from here on copying is cheaper. */
-    return vm->ran && !vm->log_on ? vm_register_ram(vm, true) : 0;
+    return vm->ran && !vm->log_on ? vm_register_ram(vm, true) : vm_offer_ram(vm);
 }
 
 int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {

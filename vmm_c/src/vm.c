@@ -11,20 +11,24 @@
 
 uint32_t hl_abi_version(void) { return HL_ABI_VERSION; }
 
-static int open_kvm(void) {
+static int check_kvm(int fd) {
     static const int needed[] = {KVM_CAP_USER_MEMORY,    KVM_CAP_READONLY_MEM,
                                  KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_XSAVE,
                                  KVM_CAP_XCRS,           KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2};
+    int version = ioctl(fd, KVM_GET_API_VERSION, 0);
+    if (version != KVM_API_VERSION)
+        return hl_fail(-EPROTO, "/dev/kvm speaks API version %d", version);
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+        if (ioctl(fd, KVM_CHECK_EXTENSION, needed[i]) <= 0)
+            return hl_fail(-EOPNOTSUPP, "this KVM lacks capability %d", needed[i]);
+    return 0;
+}
+
+static int open_kvm(void) {
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return hl_fail(-errno, "/dev/kvm: %s", strerror(errno));
-    int version = ioctl(fd, KVM_GET_API_VERSION, 0);
-    int result = version == KVM_API_VERSION
-                     ? 0
-                     : hl_fail(-EPROTO, "/dev/kvm speaks API version %d", version);
-    for (size_t i = 0; !result && i < sizeof needed / sizeof *needed; i++)
-        if (ioctl(fd, KVM_CHECK_EXTENSION, needed[i]) <= 0)
-            result = hl_fail(-EOPNOTSUPP, "this KVM lacks capability %d", needed[i]);
+    int result = check_kvm(fd);
     if (!result)
         return fd;
     close(fd);
@@ -69,8 +73,10 @@ static int register_memory(hl_vm *vm, enum memory_slot slot, uint32_t flags, uin
 int vm_register_ram(hl_vm *vm, bool log) {
     int result = register_memory(vm, HL_SLOT_RAM, log ? KVM_MEM_LOG_DIRTY_PAGES : 0, HL_RAM_ADDRESS,
                                  vm->ram, vm->config.memory);
-    if (!result)
+    if (!result) {
+        vm->ram_offered = true;
         vm->log_on = log;
+    }
     return result;
 }
 
@@ -111,8 +117,6 @@ static int init_memory(hl_vm *vm) {
     if (!result)
         result = register_memory(vm, HL_SLOT_TABLES, 0, HL_SYSTEM_PML4, vm->system + HL_SYSTEM_PML4,
                                  HL_SYSTEM_SIZE - HL_SYSTEM_PML4);
-    if (!result)
-        result = vm_register_ram(vm, false);
     return result ? result : init_image(vm);
 }
 
