@@ -348,7 +348,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
                 text = self._batch(message, context, check, observe)
             else:
                 text = self._answer(message, call, check, observe)
-            end = _write(reply, text, call, _id_of(message))
+            end = _write(reply, text, call, message)
         finally:
             call.release()
         return max(end, wire.BULK_OFFSET + call.reach) if call.reach else end
@@ -430,12 +430,11 @@ def _failure(request_id: wire.MessageId, error: HostFunctionError, entry: _Entry
         return wire.error_text(request_id, error.code, error.message)
 
 
-def _write(reply: memoryview, text: bytes, call: _Call, request_id: wire.MessageId) -> int:
+def _write(reply: memoryview, text: bytes, call: _Call, message: Any) -> int:
     """Write the response, or the error that it does not fit."""
     try:
         return wire.write_frame(reply, text, placed=call.size)
     except ProtocolError:
-        text = wire.error_text(
-            request_id, CallLimitError.code, "the response does not fit into the guest's buffer"
-        )
+        reason = "the response does not fit into the guest's buffer"
+        text = wire.error_text(_id_of(message), CallLimitError.code, reason)
         return wire.write_frame(reply, text)

@@ -316,7 +316,8 @@ def request_text(method: str, params: Mapping[str, Any], request_id: int) -> byt
 
 def result_text(request_id: MessageId, result: bytes) -> bytes:
     """A response with `result`, which is JSON text already."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (to_json(request_id), result)
+    identifier = b"%d" % request_id if type(request_id) is int else to_json(request_id)
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, result)
 
 
 def error_text(
