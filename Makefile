@@ -24,7 +24,7 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
 .PHONY: help setup prerequisites demo test test-prerequisites test-rust test-alone \
-	test-together fuzz bench \
+	test-together fuzz storm bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
@@ -32,6 +32,7 @@ help:
 	@echo 'make lint    check style, types and generated files'
 	@echo 'make format  put the sources into the common style'
 	@echo 'make fuzz    fuzz the helper for ten minutes each way, or SECONDS=N'
+	@echo 'make storm   kill guests from a hundred threads'
 	@echo 'make bench   measure, and write benchmarks/results.json'
 	@echo 'make clean   remove everything that was built'
 
@@ -88,6 +89,10 @@ test-alone: setup
 
 test-together: setup
 	$(BIN)/pytest -n 2 --dist loadfile guests tests --ignore tests/core
+
+# A hundred threads with a hundred kills each, while 500 calls are made.
+storm: setup
+	HL_STORM=long $(BIN)/pytest -k storm tests/test_vmm_c.py tests/core/test_kill.py
 
 # Each of the helper's fuzzers for so many seconds; what they find stays in vmm_c/fuzz/build.
 fuzz: test-prerequisites

@@ -17,16 +17,24 @@
 /* x87, SSE, AVX and AVX-512; not PKRU and not AMX, which a guest in ring 3 has no use for. */
 #define XCR0_MAXIMUM 0xe7
 
+int kvm_ioctl(int fd, unsigned long request, void *argument) {
+    int result;
+    do
+        result = ioctl(fd, request, argument);
+    while (result < 0 && errno == EINTR);
+    return result;
+}
+
 int vcpu_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name) {
     vm->counters.ioctls++;
-    if (ioctl(vm->vcpu_fd, request, argument) >= 0)
+    if (kvm_ioctl(vm->vcpu_fd, request, argument) >= 0)
         return 0;
     return hl_fail(-errno, "%s: %s", name, strerror(errno));
 }
 
 int vm_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name) {
     vm->counters.ioctls++;
-    int result = ioctl(vm->vm_fd, request, argument);
+    int result = kvm_ioctl(vm->vm_fd, request, argument);
     if (result >= 0)
         return result;
     return hl_fail(-errno, "%s: %s", name, strerror(errno));

@@ -128,6 +128,8 @@ int cpu_get(hl_vm *vm, struct cpu_state *state);
 void cpu_state_start(struct cpu_state *state, uint64_t entry, uint64_t stack);
 /* Lets KVM finish the instruction that left, so that registers may be read and set. */
 int cpu_finish_exit(hl_vm *vm);
+/* As ioctl(2), but not given up because of a signal; for all requests but KVM_RUN. */
+int kvm_ioctl(int fd, unsigned long request, void *argument);
 int vcpu_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name);
 int vm_ioctl(hl_vm *vm, unsigned long request, void *argument, const char *name);
 

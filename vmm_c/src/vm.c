@@ -155,7 +155,7 @@ int hl_vm_create(const struct hl_config *config, hl_vm **out) {
     vm->vcpu_fd = vm->wake_fd = -1;
     vm->deadline_ns = vm->cpu_deadline_ns = INT64_MAX;
     pthread_mutex_init(&vm->lock, NULL);
-    vm->vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+    vm->vm_fd = kvm_ioctl(kvm_fd, KVM_CREATE_VM, NULL);
     if (vm->vm_fd < 0)
         result = hl_fail(-errno, "KVM_CREATE_VM: %s", strerror(errno));
     if (!result)

@@ -1,5 +1,8 @@
 /* test_kill.c: time-outs, budgets and kills at any moment, from many threads. */
+#define _GNU_SOURCE
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include "harness.h"
 
@@ -39,6 +42,76 @@ TEST(a_storm_of_kills_leaves_a_vm_that_works) {
     CHECK(!hl_vm_restore(storm.vm, start));
     CHECK(test_call(storm.vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
     hl_vm_close(storm.vm);
+    hl_snapshot_unref(start);
+}
+
+/* ---- many threads that kill, and threads that have nothing to do with it ------------------------- */
+/* 100 threads, 100 kills of each and 500 calls with HL_STORM=long in the environment. */
+struct crowd {
+    hl_vm *vm;
+    int threads, kills, calls;
+    atomic_int started, finished, stopped; /* kills, kills, killers */
+    atomic_bool over;
+};
+
+static void *kill_many(void *argument) {
+    struct crowd *crowd = argument;
+    for (int i = 0; i < crowd->kills; i++) {
+        atomic_fetch_add(&crowd->started, 1);
+        hl_vm_kill(crowd->vm);
+        atomic_fetch_add(&crowd->finished, 1);
+        sched_yield();
+    }
+    atomic_fetch_add(&crowd->stopped, 1);
+    return NULL;
+}
+
+/* No signal of the helper's reaches a thread that runs no guest: poll(2) would tell, SA_RESTART or not. */
+static void *stand_by(void *argument) {
+    struct crowd *crowd = argument;
+    while (!atomic_load(&crowd->over))
+        CHECK(poll(NULL, 0, 1) == 0);
+    return NULL;
+}
+
+/* A kill that began after the restore and was over before the run must end it. */
+static void call_under_fire(struct crowd *crowd, hl_snapshot *start, int round) {
+    CHECK(!hl_vm_restore(crowd->vm, start));
+    int before = atomic_load(&crowd->started);
+    if (round % 3 == 0)
+        sched_yield();
+    bool killed = atomic_load(&crowd->finished) > before;
+    hl_snapshot *other;
+    if (round % 5 == 0) {
+        CHECK(!hl_vm_snapshot(crowd->vm, &other));
+        hl_snapshot_unref(other);
+    }
+    uint32_t kind = test_call(crowd->vm, "count", "", &no_limits).kind;
+    CHECK(kind == HL_EXIT_KILLED || (kind == HL_EXIT_PARK && !killed));
+}
+
+TEST(a_storm_of_kills_from_many_threads_loses_none_and_hits_no_other) {
+    enum { MOST = 100 };
+    const char *length = getenv("HL_STORM");
+    bool is_long = length && !strcmp(length, "long");
+    struct crowd crowd = {
+        test_vm(), is_long ? 100 : 20, is_long ? 100 : 50, is_long ? 500 : 100, 0, 0, 0, false};
+    pthread_t killers[MOST], bystander;
+    hl_snapshot *start;
+    CHECK(!hl_vm_snapshot(crowd.vm, &start));
+    CHECK(!pthread_create(&bystander, NULL, stand_by, &crowd));
+    for (int i = 0; i < crowd.threads; i++)
+        CHECK(!pthread_create(&killers[i], NULL, kill_many, &crowd));
+    int round = 0;
+    while (round < crowd.calls || atomic_load(&crowd.stopped) < crowd.threads)
+        call_under_fire(&crowd, start, round++);
+    for (int i = 0; i < crowd.threads; i++)
+        pthread_join(killers[i], NULL);
+    atomic_store(&crowd.over, true);
+    pthread_join(bystander, NULL);
+    CHECK(!hl_vm_restore(crowd.vm, start));
+    CHECK(test_call(crowd.vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+    hl_vm_close(crowd.vm);
     hl_snapshot_unref(start);
 }
 

@@ -116,9 +116,17 @@ static void spin(struct hl_request *request) {
 
 /* Sleeps until a time of the test's choice, again and again. */
 static void sleep_on(struct hl_request *request) {
+    hl_print("sleeping\n");
     hl_control()->park_deadline_ns = number(request, "until");
     for (;;)
         hl_out(HL_PORT_PARK, HL_PARK_BLOCKED);
+}
+
+/* Leaves again and again for something that the helper answers itself. */
+static void roam(struct hl_request *request) {
+    hl_print("roaming\n");
+    while (!request->failed)
+        hl_out(HL_PORT_FAULT_ADDRESS, 0);
 }
 
 static void stop(struct hl_request *request) { hl_exit((int)number(request, "status")); }
@@ -126,10 +134,9 @@ static void stop(struct hl_request *request) { hl_exit((int)number(request, "sta
 static uint64_t counted;
 static void count(struct hl_request *request) { hl_json_uint(&request->result, ++counted); }
 
-const struct hl_method hl_methods[] = {{"execute", execute},     {"scribble", scribble},
-                                       {"peek", peek},           {"poke", poke},
-                                       {"forge", forge},         {"console", console},
-                                       {"flood", flood},         {"call", call},
-                                       {"recursion", recursion}, {"spin", spin},
-                                       {"sleep_on", sleep_on},   {"stop", stop},
-                                       {"count", count},         {0}};
+const struct hl_method hl_methods[] = {
+    {"execute", execute}, {"scribble", scribble}, {"peek", peek},
+    {"poke", poke},       {"forge", forge},       {"console", console},
+    {"flood", flood},     {"call", call},         {"recursion", recursion},
+    {"spin", spin},       {"sleep_on", sleep_on}, {"stop", stop},
+    {"roam", roam},       {"count", count},       {0}};
