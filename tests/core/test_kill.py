@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typing_extensions import Self
 
 from hyperlight_core.errors import SandboxClosedError, SandboxKilledError, SandboxPoisonedError
 from hyperlight_core.guests import GuestImage
@@ -44,7 +45,7 @@ class Storm:
                 self.finished += 1
             time.sleep(dice.random() / 1000)
 
-    def __enter__(self) -> Storm:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -156,7 +157,7 @@ def test_a_signal_handler_may_kill_whatever_its_thread_is_doing(
 ) -> None:
     """Also within kill and close themselves, whose lock the thread then holds already."""
     victims = [sandbox.clone()]
-    alarms(lambda: victims[0].kill())
+    alarms(lambda: victims[0].kill())  # noqa: PLW0108 - another one each time
     for _ in range(30):
         victim = victims[0] = sandbox.clone()
         for _ in range(20):
