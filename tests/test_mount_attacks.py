@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from hl_fs import Mount, OpenFlag, Permission
-from hl_fs.capfs import KINDS
 from hl_fs.names import decode_name, encode_name
+from hl_fs.values import KINDS
 
 from hyperlight_core import Sandbox
 from hyperlight_core.pytest_plugin import MakeSandbox

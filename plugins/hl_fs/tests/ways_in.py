@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hl_fs import CapFs, EscapeError, Limits, Mount, OpenFlag, Permission
-from hl_fs.capfs import KINDS
+from hl_fs.values import KINDS
 
 from .attacks.world import Seen
 

@@ -1,7 +1,7 @@
 """A capability filesystem: files beneath a few granted directories, and nothing else."""
 
-from hl_fs.capfs import (
-    CapFs,
+from hl_fs.capfs import CapFs
+from hl_fs.values import (
     Entry,
     EscapeError,
     Kind,

@@ -7,39 +7,37 @@ the subclass that Python has for it; a path that leads out of its mount raises E
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from hl_fs._ffi import ffi, lib
+from hl_fs.values import (
+    KINDS,
+    AnyPath,
+    Entry,
+    EscapeError,
+    Kind,
+    Limits,
+    Listing,
+    Mount,
+    OpenFlag,
+    Permission,
+    Snapshot,
+    Space,
+    Status,
+    Usage,
+)
 
-__all__ = [
-    "CapFs",
-    "Entry",
-    "EscapeError",
-    "Kind",
-    "Limits",
-    "Mount",
-    "OpenFlag",
-    "Permission",
-    "Snapshot",
-    "Space",
-    "Status",
-    "Usage",
-]
+__all__ = ["CapFs"]
 
-AnyPath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
-Kind: TypeAlias = Literal["file", "directory", "symlink", "other"]
-
-KINDS: tuple[Kind, ...] = ("other", "file", "directory", "symlink", "other")
-_STATUS = struct.Struct("=IIQQQQQqqq")
+_unpack_status, _new_tuple = struct.Struct("=IIQQQQQqqq").unpack_from, tuple.__new__
 _ENTRY = struct.Struct("<QBH")
 _NAMES = (sys.getfilesystemencoding(), "surrogateescape")
 _NEW_STATUS = ffi.typeof("hl_fs_status *")
@@ -47,148 +45,27 @@ _NEW_KIND = ffi.typeof("uint32_t *")
 _NEW_BYTES = ffi.typeof("uint8_t[]")
 _uninitialized = ffi.new_allocator(should_clear_after_alloc=False)
 _NULL = ffi.NULL
-# Looked up once: together with the work of the host these are a good part of a small file's time.
-_open, _read, _close = lib.hl_fs_open, lib.hl_fs_read, lib.hl_fs_close
+# Looked up once, and used in place below: a system call takes no longer than a few steps of Python.
+_open, _read, _close, _write = lib.hl_fs_open, lib.hl_fs_read, lib.hl_fs_close, lib.hl_fs_write
+_stat, _fstat = lib.hl_fs_stat, lib.hl_fs_fstat
+_from_buffer, _buffer = ffi.from_buffer, ffi.buffer
 _UNLIMITED = 2**64 - 1
 _KEEP_TIME = -(2**63)
 _LIST_BYTES = 64 << 10
+_SMALL = 64 << 10
 
 
-class EscapeError(PermissionError):
-    """The path leads outside of its mount; nothing there was touched. `errno` is EACCES."""
+def _room_for_status() -> tuple[Any, memoryview]:
+    status = ffi.new(_NEW_STATUS)
+    return status, memoryview(_buffer(status))
 
 
-class Permission(enum.IntFlag):
-    """What a guest may do in a mount."""
-
-    READ = lib.HL_FS_READ
-    WRITE = lib.HL_FS_WRITE
-    LIST = lib.HL_FS_LIST
-    CREATE = lib.HL_FS_CREATE
-    REMOVE = lib.HL_FS_REMOVE
-    RENAME = lib.HL_FS_RENAME
-    CHMOD = lib.HL_FS_CHMOD
-    CROSS = lib.HL_FS_CROSS
-
-    @classmethod
-    def of(cls, mode: Literal["ro", "rw", "ephemeral"]) -> Permission:
-        """What the short name of a mode stands for."""
-        read = cls.READ | cls.LIST
-        change = cls.WRITE | cls.CREATE | cls.REMOVE | cls.RENAME
-        return {"ro": read, "rw": read | change, "ephemeral": read | change | cls.CHMOD}[mode]
-
-
-class OpenFlag(enum.IntFlag):
-    """How to open a file."""
-
-    READ = lib.HL_FS_OPEN_READ
-    WRITE = lib.HL_FS_OPEN_WRITE
-    APPEND = lib.HL_FS_OPEN_APPEND
-    CREATE = lib.HL_FS_OPEN_CREATE
-    EXCLUSIVE = lib.HL_FS_OPEN_EXCLUSIVE
-    TRUNCATE = lib.HL_FS_OPEN_TRUNCATE
-    DIRECTORY = lib.HL_FS_OPEN_DIRECTORY
-    NOFOLLOW = lib.HL_FS_OPEN_NOFOLLOW
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A directory to grant.
-
-    Attributes:
-        guest: absolute path at which the guest sees it.
-        host: the host's directory; for an ephemeral mount the directory in which its private one is
-            made, None for the system's temporary directory.
-        mode: "ro", "rw" (all but chmod and crossing), or "ephemeral" (private, empty at first,
-            wiped at restore and close, all but crossing).
-        permissions: in place of those that `mode` stands for.
-    """
-
-    guest: str
-    host: AnyPath | None = None
-    mode: Literal["ro", "rw", "ephemeral"] = "ro"
-    permissions: Permission | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a guest may use; None is no limit.
-
-    Attributes:
-        handles: open files and directories together; over it EMFILE.
-        path_bytes: bytes of a path; over it ENAMETOOLONG.
-        depth: components of a path and levels of directories; over it ENAMETOOLONG.
-        call_bytes: bytes one read or write moves; more is cut short.
-        list_entries: entries one `list` returns.
-        file_bytes: size that a write or truncate may give a file, in bytes; over it EDQUOT.
-        mount_bytes: bytes of all files in a mount, holes included; over it ENOSPC.
-        mount_files: names in a mount; over it ENOSPC.
-    """
-
-    handles: int | None = 1024
-    path_bytes: int | None = 4096
-    depth: int | None = 64
-    call_bytes: int | None = 16 << 20
-    list_entries: int | None = 10_000
-    file_bytes: int | None = 4 << 30
-    mount_bytes: int | None = 16 << 30
-    mount_files: int | None = 1_000_000
-
-
-class Status(NamedTuple):
-    """What stat(2) tells: `mode` without the kind's bits, `blocks` of 512 bytes, times in ns."""
-
-    kind: Kind
-    mode: int
-    size: int
-    nlink: int
-    inode: int
-    device: int
-    blocks: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-class Space(NamedTuple):
-    """How much a mount may hold and how much of that is free, in blocks and names."""
-
-    block_size: int
-    blocks: int
-    blocks_free: int
-    files: int
-    files_free: int
-    name_max: int
-
-
-class Usage(NamedTuple):
-    """What a mount holds: bytes of files, holes included, and names."""
-
-    bytes: int
-    files: int
-
-
-class Listing(NamedTuple):
-    """What `CapFs.list_into` has put into the buffer; `cursor` is None at the end."""
-
-    entries: int
-    size: int
-    cursor: int | None
-
-
-class Entry(NamedTuple):
-    """An entry of a directory."""
-
-    name: str
-    kind: Kind
-    inode: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What `CapFs.snapshot` remembers; immutable, and may outlive its file system."""
-
-    pointer: Any
+def _take(spare: list[Any]) -> Any:
+    """One of them that is then nobody else's, or None."""
+    try:
+        return spare.pop()
+    except IndexError:
+        return None
 
 
 def _raise(code: int, path: AnyPath | None) -> None:
@@ -234,6 +111,9 @@ class CapFs:
         if code < 0:
             _raise_mount(code, mounts[failed[0]])
         self._fs: Any = ffi.gc(place[0], lib.hl_fs_free)
+        # Memory that no call is using, for small reads and for statuses.
+        self._rooms: list[Any] = []
+        self._statuses: list[tuple[Any, memoryview]] = []
 
     def __enter__(self) -> CapFs:
         return self
@@ -288,25 +168,37 @@ class CapFs:
 
     def read(self, handle: int, size: int, offset: int | None = None) -> bytes:
         """Up to `size` bytes from `offset`, or from the position, which moves; b"" at the end."""
-        size = min(size, self._call_bytes)  # before it is allocated
-        data = _uninitialized(_NEW_BYTES, size)
-        at = -1 if offset is None else offset
-        got = _read(self._fs, handle, data, size, at)
+        if size > _SMALL:
+            return self._read_large(handle, size, offset)
+        room = _take(self._rooms) or ffi.new(_NEW_BYTES, _SMALL)
+        got = _read(self._fs, handle, room, size, -1 if offset is None else offset)
         if got < 0:
             _raise(got, None)
-        return ffi.buffer(data, got)[:]  # type: ignore[no-any-return]
+        data: bytes = _buffer(room, got)[:]
+        self._rooms.append(room)
+        return data
+
+    def _read_large(self, handle: int, size: int, offset: int | None) -> bytes:
+        size = min(size, self._call_bytes)  # before it is allocated
+        room = _uninitialized(_NEW_BYTES, size)
+        got = _check(_read(self._fs, handle, room, size, -1 if offset is None else offset))
+        return _buffer(room, got)[:]  # type: ignore[no-any-return]
 
     def read_into(self, handle: int, buffer: Buffer, offset: int | None = None) -> int:
         """Read straight into `buffer` and return the number of bytes."""
-        data = ffi.from_buffer(_NEW_BYTES, buffer, require_writable=True)
-        at = -1 if offset is None else offset
-        return _check(_read(self._fs, handle, data, len(data), at))
+        room = _from_buffer(_NEW_BYTES, buffer, True)
+        got: int = _read(self._fs, handle, room, len(room), -1 if offset is None else offset)
+        if got < 0:
+            _raise(got, None)
+        return got
 
     def write(self, handle: int, data: Buffer, offset: int | None = None) -> int:
         """Write at `offset`, at the position or at the end; return the number of bytes written."""
-        view = ffi.from_buffer(_NEW_BYTES, data)
-        at = -1 if offset is None else offset
-        return _check(lib.hl_fs_write(self._fs, handle, view, len(view), at))
+        view = _from_buffer(_NEW_BYTES, data)
+        put: int = _write(self._fs, handle, view, len(view), -1 if offset is None else offset)
+        if put < 0:
+            _raise(put, None)
+        return put
 
     def seek(self, handle: int, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position, as lseek(2), and return it."""
@@ -322,9 +214,14 @@ class CapFs:
 
     def fstat(self, handle: int) -> Status:
         """What stat(2) tells of an open file."""
-        status = ffi.new(_NEW_STATUS)
-        _check(lib.hl_fs_fstat(self._fs, handle, status))
-        return _status(status)
+        room = _take(self._statuses) or _room_for_status()
+        _check(_fstat(self._fs, handle, room[0]))
+        return self._seen(room)
+
+    def _seen(self, room: tuple[Any, memoryview]) -> Status:
+        fields = _unpack_status(room[1])
+        self._statuses.append(room)
+        return _new_tuple(Status, (KINDS[fields[0]], *fields[1:]))
 
     def list_into(self, handle: int, cursor: int, limit: int, buffer: Buffer) -> Listing:
         """Put entries of an open directory into `buffer`, as rust/include/hl_fs.h lays them out."""
@@ -337,9 +234,12 @@ class CapFs:
 
     def stat(self, path: AnyPath, *, follow: bool = True) -> Status:
         """What a path leads to; without `follow`, of a symlink itself."""
-        status = ffi.new(_NEW_STATUS)
-        self._at(lib.hl_fs_stat, path, follow, status)
-        return _status(status)
+        room = _take(self._statuses) or _room_for_status()
+        data = path.encode(*_NAMES) if type(path) is str else os.fsencode(path)
+        code = _stat(self._fs, data, len(data), follow, room[0])
+        if code < 0:
+            _raise(code, path)
+        return self._seen(room)
 
     def scandir(self, path: AnyPath) -> Iterator[Entry]:
         """The entries of a directory, in the host's order, without `.` and `..`."""
@@ -437,11 +337,6 @@ def _unpack(page: bytes) -> Iterator[Entry]:
         inode, kind, length = unpack(page, place)
         name, place = place + 11, place + 11 + length
         yield Entry(page[name:place].decode(*_NAMES), KINDS[kind], inode)
-
-
-def _status(status: Any) -> Status:
-    fields = _STATUS.unpack(ffi.buffer(status))
-    return tuple.__new__(Status, (KINDS[fields[0]], *fields[1:]))
 
 
 def _mount_table(mounts: list[Mount]) -> tuple[Any, list[Any]]:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
-from hl_fs.capfs import CapFs, EscapeError, OpenFlag
+from hl_fs.capfs import CapFs
+from hl_fs.values import EscapeError, OpenFlag
 
 __all__ = ["Dialect"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from hyperlight_core.functions import Model
 from pydantic import Field
 
-from hl_fs.capfs import Kind, Limits, Mount, OpenFlag, Permission
+from hl_fs.values import Kind, Limits, Mount, OpenFlag, Permission
 
 Mode = Literal["ro", "rw", "ephemeral"]
 PermissionName = Literal["read", "write", "list", "create", "remove", "rename", "chmod", "cross"]

@@ -14,9 +14,10 @@ from hyperlight_core.hookspecs import CliOption, SnapshotToken, hookimpl
 from pydantic import BaseModel
 
 from hl_fs import models
-from hl_fs.capfs import CapFs, Limits, Mount, Permission
+from hl_fs.capfs import CapFs
 from hl_fs.dialect import Dialect
 from hl_fs.names import decode_name, encode_name
+from hl_fs.values import Limits, Mount, Permission
 
 __all__ = ["FsPlugin"]
 
