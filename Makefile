@@ -24,13 +24,14 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
 .PHONY: help setup prerequisites demo test test-prerequisites test-rust test-alone \
-	test-together fuzz storm bench \
+	test-together load storm fuzz bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
 	@echo 'make test    set up and run every test of every package'
 	@echo 'make lint    check style, types and generated files'
 	@echo 'make format  put the sources into the common style'
+	@echo 'make load    keep 200 connections of eight guests busy for 30 s, or SECONDS=N'
 	@echo 'make fuzz    fuzz the helper for ten minutes each way, or SECONDS=N'
 	@echo 'make storm   kill guests from a hundred threads'
 	@echo 'make bench   measure, and write benchmarks/results.json'
@@ -93,6 +94,10 @@ test-together: setup
 # A hundred threads with a hundred kills each, while 500 calls are made.
 storm: setup
 	HL_STORM=long $(BIN)/pytest -k storm tests/test_vmm_c.py tests/core/test_kill.py
+
+# 200 connections of eight guests for so many seconds, of which `make test` has a short form.
+load: setup
+	HL_LOAD_SECONDS=$(or $(SECONDS),30) $(BIN)/pytest tests/network/test_load.py
 
 # Each of the helper's fuzzers for so many seconds; what they find stays in vmm_c/fuzz/build.
 fuzz: test-prerequisites
