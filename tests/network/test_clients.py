@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +193,23 @@ def test_localhost_is_known_without_a_grant(run: Any, online: Any) -> None:
         print(sorted({found[4][0] for found in socket.getaddrinfo("localhost", 80)}))
     """
     assert run(online(allow=[]), code) == ["['127.0.0.1']"]
+
+
+def test_the_readme_is_right_about_guests(run: Any, online: Any, nginx: Any) -> None:
+    """With a server of the test in place of the one it names."""
+    page = (Path(__file__).parents[2] / "plugins/hl_net/README.md").read_text()
+    code = page.partition("## Use\n")[2].partition("```python\n")[2].partition("```")[0]
+    origin = f"http://127.0.0.1:{nginx.http}"
+    (nginx.files / "items").write_text("[]")
+    guest = online(allow=origin)
+    printed = run(guest, code.replace("https://api.example.com", origin))
+    assert printed == ["200", "200", "GET https://elsewhere.example.com"]
+    assert f"`{printed[2]}`" in page
+
+
+def test_the_configuration_of_the_readme_makes_a_sandbox() -> None:
+    page = (Path(__file__).parents[2] / "plugins/hl_net/README.md").read_text()
+    code = page.partition("## Grant\n```python\n")[2].partition("```")[0]
+    command = [sys.executable, "-c", f"{code}print('made')"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (made.stdout, made.stderr) == ("made\n", "")
