@@ -218,6 +218,84 @@ def test_an_instruction_that_may_or_may_not_be_there(target: Sandbox, name: str)
         assert target.status == "poisoned"
 
 
+#: Instructions, and whether each of them faults every time; None: as processor and KVM please.
+STORMS = {
+    "cpuid": ("0fa2", False),
+    "rdmsr": ("0f32", True),
+    "wrmsr": ("0f30", True),
+    "hlt": ("f4", True),
+    "vmcall": ("0f01c1", None),
+    "vmmcall": ("0f01d9", None),
+    "int 0x80": ("cd80", True),
+    "ud2": ("0f0b", True),
+    "mov to cr3": ("0f22d8", True),
+    "in": ("e580", None),
+    "asking for a fault address": ("e715", False),
+}
+
+
+@pytest.mark.parametrize("name", STORMS)
+def test_a_storm_of_one_instruction(target: Sandbox, name: str) -> None:
+    """The guest survives each fault, to go on with the next; the host has nothing to do with it."""
+    text, faults = STORMS[name]
+    params = {"code": text, "length": len(text) // 2, "times": 1000}
+    try:
+        found = target.call("storm", **params)
+    except GuestCrashedError:
+        assert faults is None
+    else:
+        assert found in {True: [1000], False: [0], None: [0, 1000]}[faults]
+
+
+MSRS = [0x10, 0x1B, 0x3A, 0x174, 0x1A0, 0x1D9, 0x277, 0x6E0, 0xDA0]
+MSRS += [0x40000000, 0x4B564D00, *range(0xC0000080, 0xC0000085), *range(0xC0000100, 0xC0000104)]
+
+
+@pytest.mark.parametrize("number", MSRS, ids=hex)
+def test_no_register_of_the_machine_is_within_reach(target: Sandbox, number: int) -> None:
+    """Neither those of the processor nor those that KVM makes up."""
+    select = "b9" + number.to_bytes(4, "little").hex() + "31c031d2"
+    for access in ("0f32", "0f30"):
+        crash(target, select + access, "general protection")
+        target.reset()
+
+
+def cpuid(target: Sandbox, leaf: int) -> list[int]:
+    """EAX, EBX, ECX and EDX of a leaf's first part."""
+    ask = "53 b8" + leaf.to_bytes(4, "little").hex() + "31c9 0fa2"
+    return [target.call("execute", code=code(f"{ask} 89{moved} 5b")) for moved in CPUID_MOVES]
+
+
+#: To EAX from itself, EBX, ECX and EDX: what follows the opcode.
+CPUID_MOVES = ("c0", "d8", "c8", "d0")
+
+
+def bits(*numbers: int) -> int:
+    return sum(1 << number for number in numbers)
+
+
+#: EBX, ECX and EDX of each leaf: what no guest may see. Intel SDM vol. 2, CPUID; AMD APM vol. 3, E.
+HIDDEN = {
+    # MONITOR, VMX, SMX, TM2, PDCM, PCID, DCA, x2APIC, TSC-deadline
+    1: (0, bits(3, 5, 6, 8, 15, 17, 18, 21, 24), 0),
+    # SGX, INVPCID, MPX, PT; PKU, OSPKE, WAITPKG, CET, KL, ENQCMD; UINTR, IBT, AMX
+    7: (bits(2, 10, 14, 25), bits(3, 4, 5, 7, 23, 29), bits(5, 20, 22, 24, 25)),
+    # SVM, IBS, SKINIT, LWP, MWAITX
+    0x80000001: (0, bits(2, 10, 12, 15, 29), 0),
+}
+
+
+@pytest.mark.parametrize("leaf", HIDDEN, ids=hex)
+def test_cpuid_hides_what_a_guest_has_no_use_for(target: Sandbox, leaf: int) -> None:
+    seen = zip(cpuid(target, leaf)[1:], HIDDEN[leaf], strict=True)
+    assert [value & hidden for value, hidden in seen] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("leaf", [3, 5, 6, 9, 0xA, 0xB, 0x8000000A, 0x8000001F], ids=hex)
+def test_cpuid_is_zero_where_nothing_was_let_through(target: Sandbox, leaf: int) -> None:
+    assert cpuid(target, leaf) == [0, 0, 0, 0]
+
+
 def test_cpuid_names_no_hypervisor_features(target: Sandbox) -> None:
     """Nothing at the hypervisor's leaves; their range starts at 0x40000000."""
     for leaf in ("00000040", "01000040"):
@@ -236,6 +314,13 @@ def test_a_storm_of_random_code(with_image: GuestImage, shared: Sandbox, seed: i
                 sandbox._state.call("execute", {"code": text}, limits=QUICK)
             sandbox.reset()
             assert sandbox.call("count") == 1
+
+
+def test_code_that_changes_itself(target: Sandbox) -> None:
+    """It counts a number in its own text up and gives what it says the second time."""
+    # mov $2,%ecx; again: mov $3,%eax; incl again+1(%rip); sub $1,%ecx; jne again
+    text = "b902000000 b803000000 ff05f6ffffff 83e901 75f0"
+    assert target.call("execute", code=code(text)) == 4
 
 
 # ---- ports -------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ static int64_t number(const struct hl_request *request, const char *name) {
     return value;
 }
 
-/* Runs any machine code; what it leaves in RAX is the result. */
-static void execute(struct hl_request *request) {
+/* Runs any machine code; the result is what it leaves in RAX. */
+static int64_t run_code(const struct hl_request *request) {
     static char text[2 * sizeof code];
     size_t size = 0;
     uint64_t result;
@@ -22,7 +22,33 @@ static void execute(struct hl_request *request) {
                      : "r"(code)
                      : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
                        "r14", "r15", "memory", "cc");
-    hl_json_int(&request->result, (int64_t)result);
+    return (int64_t)result;
+}
+
+static void execute(struct hl_request *request) {
+    hl_json_int(&request->result, run_code(request));
+}
+
+/* Goes on behind the instruction that faulted, which is as long as the method `storm` was told. */
+uint64_t faults, instruction_size;
+void skip(void);
+__asm__("skip:\n"
+        "  push %rax\n"
+        "  mov instruction_size, %rax\n"
+        "  add %rax, 24(%rsp)\n" /* above it: vector, error code, RIP */
+        "  incq faults\n"
+        "  pop %rax\n"
+        "  add $16, %rsp\n"
+        "  iretq\n");
+
+/* Runs one instruction again and again, surviving it each time; the result is how often it faulted. */
+static void storm(struct hl_request *request) {
+    hl_control()->exception_entry = (uint64_t)skip;
+    instruction_size = (uint64_t)number(request, "length");
+    for (int64_t times = number(request, "times"); times > 0; times--)
+        run_code(request);
+    hl_control()->exception_entry = 0;
+    hl_json_uint(&request->result, faults);
 }
 
 /* Writes bytes that nobody can foretell, but everybody can repeat. */
@@ -135,8 +161,7 @@ static uint64_t counted;
 static void count(struct hl_request *request) { hl_json_uint(&request->result, ++counted); }
 
 const struct hl_method hl_methods[] = {
-    {"execute", execute}, {"scribble", scribble}, {"peek", peek},
-    {"poke", poke},       {"forge", forge},       {"console", console},
-    {"flood", flood},     {"call", call},         {"recursion", recursion},
-    {"spin", spin},       {"sleep_on", sleep_on}, {"stop", stop},
-    {"roam", roam},       {"count", count},       {0}};
+    {"execute", execute},     {"scribble", scribble}, {"peek", peek},         {"poke", poke},
+    {"forge", forge},         {"console", console},   {"flood", flood},       {"call", call},
+    {"recursion", recursion}, {"spin", spin},         {"sleep_on", sleep_on}, {"stop", stop},
+    {"roam", roam},           {"storm", storm},       {"count", count},       {0}};
