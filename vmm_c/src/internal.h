@@ -77,6 +77,8 @@ struct hl_vm {
     bool ran;                /* since the last mapping */
     struct page_set written; /* by the host, while the log is on */
     struct page_set scratch;
+    unsigned since_audit; /* resets since pages were last let go from the log, see restore.c */
+    size_t copied, usual; /* pages of the last reset; of the one that followed that audit */
 
     uint64_t tsc_multiplier;
     struct hl_counters counters;

@@ -8,9 +8,11 @@
  * every later reset dear: 4 MiB, a tenth of a millisecond of copying. */
 #define KEEP_LOGGED 1024
 
-/* A page once logged stays in the log, mapped writable, because it will be written again; every so many
- * resets those that were not are let go. */
-#define AUDIT_EVERY 32
+/* A page once logged stays in the log, mapped writable, because it will be written again. Those that have
+ * not changed are let go when there are many more in the log than one run writes, and not too often:
+ * what is written again after all costs a fault each. */
+#define AUDIT_AFTER 32
+#define AUDIT_SLACK 64
 
 /* The nearest snapshot that both descend from; they have the same root. */
 static const hl_snapshot *common_ancestor(const hl_snapshot *a, const hl_snapshot *b) {
@@ -98,12 +100,17 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
         snapshot_add_path(&vm->scratch, vm->base, meeting);
         snapshot_add_path(&vm->scratch, target, meeting);
     }
-    bool audit = ++vm->counters.resets % AUDIT_EVERY == 0;
-    size_t copied =
+    bool audit = ++vm->since_audit > AUDIT_AFTER && vm->copied > 2 * vm->usual + AUDIT_SLACK;
+    vm->copied =
         audit ? copy_changed_pages(vm, target, &vm->scratch) : copy_pages(vm, target, &vm->scratch);
-    vm->counters.pages_copied += copied;
+    if (audit)
+        vm->since_audit = 0;
+    else if (vm->since_audit == 1)
+        vm->usual = vm->copied;
+    vm->counters.resets++;
+    vm->counters.pages_copied += vm->copied;
     arrive(vm, target);
-    return audit || copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
+    return audit || vm->copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
 }
 
 /* Maps RAM over the root's file and lays the pages of its descendants on top. */
