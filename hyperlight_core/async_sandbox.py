@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike
 from typing import Any, TypeVar
@@ -11,9 +12,11 @@ import anyio
 import anyio.to_thread
 from typing_extensions import Self
 
+from hyperlight_core.errors import PoolExhaustedError
+from hyperlight_core.pool import SandboxPool
 from hyperlight_core.sandbox import RunResult, Sandbox, Snapshot
 
-__all__ = ["AsyncSandbox"]
+__all__ = ["AsyncSandbox", "AsyncSandboxPool"]
 
 _T = TypeVar("_T")
 
@@ -58,9 +61,9 @@ class AsyncSandbox:
         """See Sandbox.reset."""
         await self._wait(self._sandbox.reset)
 
-    async def clone(self) -> AsyncSandbox:
+    async def clone(self, snapshot: Snapshot | None = None) -> AsyncSandbox:
         """See Sandbox.clone."""
-        return AsyncSandbox(await self._wait(self._sandbox.clone))
+        return AsyncSandbox(await self._wait(partial(self._sandbox.clone, snapshot)))
 
     def kill(self) -> None:
         """See Sandbox.kill; returns at once."""
@@ -100,6 +103,53 @@ class AsyncSandbox:
                 self._sandbox.kill()
                 raise
         return outcome[0]()
+
+
+class AsyncSandboxPool:
+    """A SandboxPool whose sandboxes are AsyncSandboxes: `async with pool.sandbox() as sandbox`.
+
+    Tasks wait for a sandbox in the event loop and take no thread for it.
+
+    Args:
+        pool: the pool to use; from now on only through this object.
+    """
+
+    def __init__(self, pool: SandboxPool) -> None:
+        self._pool = pool
+        self._places = anyio.Semaphore(pool.size)
+
+    @asynccontextmanager
+    async def sandbox(self, timeout: float | None = None) -> AsyncIterator[AsyncSandbox]:  # noqa: ASYNC109 - as SandboxPool.sandbox has it
+        """See SandboxPool.sandbox; where a task is cancelled, its guest is killed and replaced."""
+        await self._take_place(timeout)
+        try:
+            sandbox = await anyio.to_thread.run_sync(self._pool.acquire)
+            try:
+                yield AsyncSandbox(sandbox)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._pool.release, sandbox)
+        finally:
+            self._places.release()
+
+    async def _take_place(self, seconds: float | None) -> None:
+        with anyio.move_on_after(seconds):
+            await self._places.acquire()
+            return
+        raise PoolExhaustedError(
+            f"none of the pool's {self._pool.size} sandboxes came back within {seconds} s"
+        )
+
+    async def close(self) -> None:
+        """See SandboxPool.close; also finishes when the task is being cancelled."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._pool.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 def _captured(work: Callable[[], _T]) -> Callable[[], _T]:

@@ -7,6 +7,7 @@ HyperlightError
 │   └── PluginNotInstalledError (LookupError)
 ├── HypervisorError (OSError)                this machine: no KVM, no permission, a failing ioctl
 ├── StateError (RuntimeError)                a use that the sandbox's state does not allow
+│   ├── PoolExhaustedError (TimeoutError)    all sandboxes of a pool are in use
 │   ├── SandboxBusyError
 │   ├── SandboxClosedError
 │   ├── SandboxConsumedError
@@ -60,6 +61,7 @@ __all__ = [
     "OutputExceededError",
     "PluginError",
     "PluginNotInstalledError",
+    "PoolExhaustedError",
     "ProtocolError",
     "SandboxBusyError",
     "SandboxClosedError",
@@ -119,6 +121,10 @@ class HypervisorError(HyperlightError, OSError):
 
 class StateError(HyperlightError, RuntimeError):
     """The sandbox is in a state that does not allow this use."""
+
+
+class PoolExhaustedError(StateError, TimeoutError):
+    """All sandboxes of the pool are in use, and none came back in time."""
 
 
 class SandboxBusyError(StateError):

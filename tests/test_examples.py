@@ -58,3 +58,14 @@ def test_the_page_for_library_authors_runs_from_top_to_bottom() -> None:
     command = [sys.executable, "-c", code + "\nprint(runtime.status)\nruntime.close()"]
     found = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (found.stdout, found.stderr) == ("ready\n", "")
+
+
+def test_the_page_on_pools_prints_what_its_comments_say() -> None:
+    page = (ROOT / "docs" / "pool.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert found.stderr == ""
+    printed = [line for line in found.stdout.splitlines() if line]
+    assert printed == re.findall(r"^ *print.*  # (.*)$", code, re.MULTILINE)

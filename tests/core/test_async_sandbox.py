@@ -7,10 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from hyperlight_core import GuestFunctionError, SandboxKilledError
-from hyperlight_core.async_sandbox import AsyncSandbox
+from hyperlight_core import (
+    AsyncSandbox,
+    AsyncSandboxPool,
+    GuestFunctionError,
+    PoolExhaustedError,
+    Sandbox,
+    SandboxKilledError,
+    SandboxPool,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kvm]
 
@@ -87,3 +95,50 @@ async def test_a_kill_from_another_task_ends_the_call(guest: Path) -> None:
         group.start_soon(kill)
         with pytest.raises(SandboxKilledError):
             await sandbox.call("spin")
+
+
+# ---- pools ---------------------------------------------------------------------------------------
+
+
+def pool_of(guest: Path, size: int) -> AsyncSandboxPool:
+    return AsyncSandboxPool(SandboxPool(Sandbox(guest, memory="16MiB", timeout=None), size=size))
+
+
+async def test_more_tasks_than_threads_share_two_sandboxes(guest: Path) -> None:
+    """Waiting takes no thread: else those that wait would keep those that work from ending."""
+    counts: list[int] = []
+    async with pool_of(guest, 2) as pool, anyio.create_task_group() as group:
+
+        async def use() -> None:
+            async with pool.sandbox() as sandbox:
+                counts.append(await sandbox.call("count"))
+
+        for _ in range(60):
+            group.start_soon(use)
+    assert counts == [1] * 60
+
+
+async def test_a_task_waits_for_a_sandbox_only_so_long(guest: Path) -> None:
+    async with pool_of(guest, 1) as pool, pool.sandbox():
+        with pytest.raises(PoolExhaustedError, match=r"0\.01 s"):
+            async with pool.sandbox(timeout=0.01):
+                pass
+
+
+async def test_a_task_cancelled_in_a_pool_leaves_room_for_the_next(guest: Path) -> None:
+    async with pool_of(guest, 1) as pool:
+        async with anyio.create_task_group() as group:
+            used: list[AsyncSandbox] = []
+
+            async def spin() -> None:
+                async with pool.sandbox() as sandbox:
+                    used.append(sandbox)
+                    await sandbox.call("spin")
+
+            group.start_soon(spin)
+            while not (used and used[0].status == "running"):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        assert used[0].status == "closed"
+        async with pool.sandbox() as sandbox:
+            assert await sandbox.call("count") == 1
