@@ -26,12 +26,26 @@ def run(code: str, *options: str, folder: Path | None = None) -> subprocess.Comp
 
 
 def test_a_script_gets_its_arguments(tmp_path: Path) -> None:
-    """Also those that look like options."""
+    """Also those that look like options; behind `--` even those of the command."""
     script = tmp_path / "script.py"
-    script.write_text("import sys; print(sys.argv)")
-    result = hyperlight("run", str(script), "--json", "-x")
+    script.write_text("import sys; print(sys.argv[1:])")
+    result = hyperlight("run", str(script), "-x", "--color=red", "7", "--", "--json", "--help")
     assert (result.returncode, result.stderr) == (0, b"")
-    assert result.stdout.decode() == f"['{script}', '--json', '-x']\n"
+    assert result.stdout.decode() == "['-x', '--color=red', '7', '--json', '--help']\n"
+
+
+def test_options_may_follow_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print(sys.argv[1:], open('/data/script.py').read()[:10])")
+    result = hyperlight("run", str(script), "a", "--mount", f"{tmp_path}:/data:ro", "b")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode() == "['a', 'b'] import sys\n"
+
+
+def test_an_unknown_option_before_the_script_is_named() -> None:
+    result = hyperlight("run", "--tiemout", "5", "script.py")
+    assert result.returncode == 125
+    assert result.stderr == b"hyperlight: No such option '--tiemout'.\n"
 
 
 def test_stdout_and_stderr_stay_apart() -> None:

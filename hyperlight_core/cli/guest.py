@@ -28,8 +28,10 @@ from hyperlight_core.vm import VmConfig
 
 __all__ = ["execute", "run"]
 
-#: Options end at the script: what follows is the script's own.
-_SETTINGS = {"allow_interspersed_args": False}
+#: Options may stand on both sides of the script; what is unknown, or behind `--`, is its own.
+_RUN_SETTINGS = {"ignore_unknown_options": True}
+#: Options end at the program: what follows is the program's own.
+_EXEC_SETTINGS = {"allow_interspersed_args": False}
 #: What a program started by login(1) may expect; nothing of the host's environment.
 _ENVIRONMENT = ("HOME=/tmp", "LANG=C.UTF-8", "PATH=/usr/local/bin:/usr/bin:/bin")
 #: Asks the library OS for the list.
@@ -51,8 +53,14 @@ _trace = click.option("--trace", is_flag=True, help="Print each host call with i
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 
 
-@click.command(cls=PluginOptionsCommand, context_settings=_SETTINGS)
-@click.argument("script")
+def _not_an_option(ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value.startswith("-") and value != "-":
+        raise click.NoSuchOption(value, ctx=ctx)
+    return value
+
+
+@click.command(cls=PluginOptionsCommand, context_settings=_RUN_SETTINGS)
+@click.argument("script", callback=_not_an_option)
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--package", "packages", metavar="NAME", multiple=True, help="Pack a distribution.")
 @_memory
@@ -131,7 +139,7 @@ def _read_script(script: str) -> str:
         raise NotExecutableError(f"{script}: not a Python script: {error}") from error
 
 
-@click.command("exec", cls=PluginOptionsCommand, context_settings=_SETTINGS)
+@click.command("exec", cls=PluginOptionsCommand, context_settings=_EXEC_SETTINGS)
 @click.argument("program")
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
 @_memory
