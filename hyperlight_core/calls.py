@@ -18,6 +18,7 @@ from hyperlight_core.errors import (
     GuestFunctionError,
     HostCallsExceededError,
     HyperlightError,
+    MemoryExceededError,
     OutputExceededError,
     ProtocolError,
     SandboxKilledError,
@@ -347,10 +348,9 @@ class GuestCalls:
         return GuestCrashedError(self.vm.describe_exit())
 
 
-def _guest_function_error(error: wire.ErrorObject) -> GuestFunctionError:
+def _guest_function_error(error: wire.ErrorObject) -> HyperlightError:
     data = error.data if isinstance(error.data, dict) else {}
-    return GuestFunctionError(
-        error.message,
-        type_name=str(data.get("type", "")),
-        traceback=str(data.get("traceback", "")),
-    )
+    type_name, traceback = str(data.get("type", "")), str(data.get("traceback", ""))
+    if type_name == "MemoryError":
+        return MemoryExceededError("the guest needs more memory than the sandbox has")
+    return GuestFunctionError(error.message, type_name=type_name, traceback=traceback)

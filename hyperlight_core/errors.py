@@ -188,7 +188,7 @@ class ProtocolError(GuestError, ValueError):
 
 
 class LimitExceededError(HyperlightError):
-    """A limit of the sandbox was reached; the sandbox is poisoned."""
+    """A limit of the sandbox was reached; it is poisoned, but by MemoryExceededError."""
 
 
 class SandboxTimeoutError(LimitExceededError, TimeoutError):
@@ -200,7 +200,7 @@ class CpuTimeExceededError(LimitExceededError, TimeoutError):
 
 
 class MemoryExceededError(LimitExceededError, MemoryError):
-    """The guest needs more memory than the sandbox has."""
+    """The guest needs more memory than the sandbox has; it says so itself and can go on."""
 
 
 class OutputExceededError(LimitExceededError):

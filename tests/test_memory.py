@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hyperlight_core import Sandbox
+from hyperlight_core.errors import MemoryExceededError
 
 pytestmark = pytest.mark.kvm
 MIB = 2**20
@@ -68,3 +69,52 @@ def test_memory_given_back_and_taken_again_is_followed_by_resets(sandbox: Sandbo
         sandbox.restore(start)
         code = "print(kept == bytes(range(256)) * 8192, any(bytearray(2**26)))"
         assert sandbox.run(code).stdout == "True False\n"
+
+
+@pytest.mark.parametrize("size", ["10**9", "2**40", "2**62"])
+def test_more_memory_than_there_is_has_an_error_of_its_own(sandbox: Sandbox, size: str) -> None:
+    """The guest has dealt with it and may be used on."""
+    with pytest.raises(MemoryExceededError, match="more memory than the sandbox has") as caught:
+        sandbox.run(f"print('begun')\nbytearray({size})")
+    assert caught.value.stdout == "begun\n"
+    assert caught.value.stderr.endswith("MemoryError\n")
+    sandbox.run(f"def take(): bytearray({size})")
+    with pytest.raises(MemoryExceededError):
+        sandbox.call("take")
+    assert sandbox.status == "ready"
+    assert sandbox.run("print(len(bytearray(10**8)))").stdout == "100000000\n"
+
+
+def test_huge_reservations_are_refused(sandbox: Sandbox) -> None:
+    """Reserved memory is real memory here, as docs/architecture.md says."""
+    code = """
+import mmap
+for size in (2**30, 2**40, 2**46, 2**62):
+    try:
+        mmap.mmap(-1, size)
+    except (OSError, OverflowError) as error:
+        print(error)
+"""
+    assert sandbox.run(code).stdout == "[Errno 12] Cannot allocate memory\n" * 4
+
+
+FILL = """
+kept = []
+try:
+    while True:
+        kept.append(bytearray(b"x") * 2**20)
+except MemoryError:
+    del kept[-12:]
+print("y" * (2**22 - 100), flush=True)
+"""
+
+
+def test_the_host_needs_no_more_than_the_limits_say(sandbox: Sandbox) -> None:
+    """All of guest memory, and the console text: as records, joined, and decoded."""
+    del sandbox
+    with Sandbox(memory="128MiB", output_limit=2**22) as greedy:
+        before = resident()
+        result = greedy.run(FILL)
+        taken = resident() - before
+    assert len(result.stdout) == 2**22 - 99
+    assert 80 * MIB < taken < (128 + 3 * 4 + 4) * MIB

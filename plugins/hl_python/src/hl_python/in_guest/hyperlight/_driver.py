@@ -79,7 +79,10 @@ class Server:
 
     def run(self, identifier: int, params: dict[str, Any]) -> bytes:
         """Run `code` as if it were a script called with `argv`; the result has its exit status."""
-        status = self._execute(params["code"], params.get("argv"))
+        try:
+            status = self._execute(params["code"], params.get("argv"))
+        except MemoryError as error:
+            return _failure(identifier, error)
         return b'{"jsonrpc":"2.0","id":%d,"result":{"exit_code":%d}}' % (identifier, status)
 
     def _execute(self, code: str, argv: list[str] | None) -> int:
@@ -97,6 +100,9 @@ class Server:
         except KeyboardInterrupt as error:
             _report(error)
             return _INTERRUPTED
+        except MemoryError as error:
+            _report(error)
+            raise
         except BaseException as error:  # noqa: BLE001 - the interpreter ends with it, this one not
             _report(error)
             return 1
