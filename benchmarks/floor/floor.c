@@ -1,7 +1,8 @@
 /* floor.c: what this machine's KVM and memory cost, measured in C with nothing around them.
  *
  * Usage: floor GUEST.elf, a guest that parks and does nothing else. Prints one JSON object of medians:
- * exit_ns, an exit to this process and back; copy_N_ns, a memcpy of N pages of 4 KiB.
+ * exit_ns, an exit to this process and back; copy_N_ns, a memcpy of N pages of 4 KiB; calls_ns and
+ * calls_after_exit_ns, 512 calls of as many functions in a page each: in a loop, and after an exit.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +55,38 @@ static int64_t exit_ns(hl_vm *vm) {
             fail("KVM_RUN");
         samples[i] = monotonic_ns() - before;
     }
-    vm->exit_unfinished = true;
+    vm->entry_pending = true;
+    return median(samples, COUNT);
+}
+
+/* Functions that only return, each in a page of its own, none at the place of its neighbours. */
+enum { FUNCTIONS = 512 };
+static void (*functions[FUNCTIONS])(void);
+
+static void make_functions(void) {
+    uint8_t *code = mmap(NULL, FUNCTIONS * HL_PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (code == MAP_FAILED)
+        fail("mmap");
+    memset(code, 0xc3, FUNCTIONS * HL_PAGE_SIZE); /* ret */
+    for (size_t i = 0; i < FUNCTIONS; i++) {
+        size_t page = i * 197 % FUNCTIONS, line = i * 131 % (HL_PAGE_SIZE / 64);
+        *(void **)&functions[i] = code + page * HL_PAGE_SIZE + line * 64;
+    }
+}
+
+/* What becomes of code when the guest was left in between: `vm` is NULL where it was not. */
+static int64_t calls_ns(hl_vm *vm) {
+    enum { COUNT = 2000 };
+    static int64_t samples[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        if (vm && ioctl(vm->vcpu_fd, KVM_RUN, 0))
+            fail("KVM_RUN");
+        int64_t before = monotonic_ns();
+        for (size_t called = 0; called < FUNCTIONS; called++)
+            functions[called]();
+        samples[i] = monotonic_ns() - before;
+    }
     return median(samples, COUNT);
 }
 
@@ -85,7 +117,10 @@ int main(int count, char **arguments) {
     const struct hl_limits none = {INT64_MAX, INT64_MAX};
     if (hl_vm_run(vm, &none, &result))
         fail("hl_vm_run");
-    printf("{\"exit_ns\": %lld", (long long)exit_ns(vm));
+    make_functions();
+    printf("{\"calls_ns\": %lld", (long long)calls_ns(NULL));
+    printf(", \"calls_after_exit_ns\": %lld", (long long)calls_ns(vm));
+    printf(", \"exit_ns\": %lld", (long long)exit_ns(vm));
     for (size_t pages = 1; pages <= 100000; pages *= 10)
         printf(", \"copy_%zu_ns\": %lld", pages,
                (long long)copy_ns(pages * HL_PAGE_SIZE, pages < 1000 ? 2000 : 9));

@@ -14,6 +14,8 @@ def measure() -> Iterator[Result]:
     """The cost of entering and leaving a guest."""
     exit_us = floors()["exit_ns"] / 1000
     yield Result("bare exit in C", exit_us, "us")
+    calls, cold = (floors()[name] / 1000 for name in ("calls_ns", "calls_after_exit_ns"))
+    yield Result("512 functions called in C after an exit", cold, "us", calls, "the same in a loop")
     with Sandbox(idle_guest(), memory="16MiB", timeout=None) as sandbox:
         call = median(samples(lambda: sandbox.call("nothing"), 5000)) * 1e6
         yield Result("empty guest call", call, "us", exit_us, "bare exit", 1.3)

@@ -1,0 +1,82 @@
+"""Where the time of a reset and a print goes: seven moments of each, on the clock both sides share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from measure import Result, median
+
+from hyperlight_core.guests import find_guest
+from hyperlight_core.machine import MachineSpec
+from hyperlight_core.states import State
+from hyperlight_core.vm import NEVER_NS, Exit, MemorySnapshot, Vm, VmConfig
+
+ROUNDS = 1000
+PARTS = (
+    "to the helper",
+    "taking memory back, in C",
+    "from the helper, and to it again",
+    "entering, up to the code's first statement",
+    "the code, which prints",
+    "from its end to the exit's",
+    "reading the reply",
+)
+CODE = "import time; began = time.monotonic_ns(); print(began); print(time.monotonic_ns())"
+
+
+class TimedVm(Vm):
+    """Notes when the helper is entered and left.
+
+    Attributes:
+        moments: in ns, of the last restore's and the last run's beginning and end.
+    """
+
+    def __init__(
+        self, config: VmConfig, program: bytes | None, image: Path | None, *, stream: bool
+    ) -> None:
+        super().__init__(config, program, image, stream=stream)
+        self.moments: list[int] = []
+
+    def restore(self, snapshot: MemorySnapshot) -> None:
+        began = time.monotonic_ns()
+        super().restore(snapshot)
+        self.moments = [began, time.monotonic_ns()]
+
+    def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit:
+        began = time.monotonic_ns()
+        left = super().run(deadline_ns, cpu_ns)
+        self.moments[2:] = [began, time.monotonic_ns()]
+        return left
+
+
+class Ready(State):
+    """The started guest."""
+
+
+def measure() -> Iterator[Result]:
+    """Each part's median, beside the median of the whole."""
+    machines: list[TimedVm] = []
+
+    def vm(*arguments: Any, **options: Any) -> TimedVm:
+        machines.append(TimedVm(*arguments, **options))
+        return machines[-1]
+
+    with Ready.start(MachineSpec(find_guest("python"), cache=True, vm=vm)) as state:
+        start = state.snapshot()
+        rounds = []
+        for _ in range(ROUNDS):
+            began = time.monotonic_ns()
+            state.restore(start)
+            reply = state.call("run", {"code": CODE})
+            ended = time.monotonic_ns()
+            inside = map(int, reply.stdout.split())
+            rounds.append(
+                [began, *machines[-1].moments[:3], *inside, machines[-1].moments[3], ended]
+            )
+    whole = median(sorted(round_[-1] - round_[0] for round_ in rounds)) / 1000
+    for part, name in enumerate(PARTS):
+        each = median(sorted(round_[part + 1] - round_[part] for round_ in rounds)) / 1000
+        yield Result(f"reset and print: {name}", each, "us", whole, "the whole")
