@@ -1,4 +1,4 @@
-"""Where the time of a reset and a print goes: seven moments of each, on the clock both sides share."""
+"""Where the time of a reset and a print goes, on the clock that host and guest share."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ class TimedVm(Vm):
         self.moments: list[int] = []
 
     def restore(self, snapshot: MemorySnapshot) -> None:
+        """Restore, and begin new moments."""
         began = time.monotonic_ns()
         super().restore(snapshot)
         self.moments = [began, time.monotonic_ns()]
 
     def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit:
+        """Run, and add its moments."""
         began = time.monotonic_ns()
         left = super().run(deadline_ns, cpu_ns)
         self.moments[2:] = [began, time.monotonic_ns()]
@@ -72,10 +74,9 @@ def measure() -> Iterator[Result]:
             state.restore(start)
             reply = state.call("run", {"code": CODE})
             ended = time.monotonic_ns()
+            outside = machines[-1].moments
             inside = map(int, reply.stdout.split())
-            rounds.append(
-                [began, *machines[-1].moments[:3], *inside, machines[-1].moments[3], ended]
-            )
+            rounds.append([began, *outside[:3], *inside, outside[3], ended])
     whole = median(sorted(round_[-1] - round_[0] for round_ in rounds)) / 1000
     for part, name in enumerate(PARTS):
         each = median(sorted(round_[part + 1] - round_[part] for round_ in rounds)) / 1000
