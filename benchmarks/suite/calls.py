@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from floors import floors, idle_guest
 from measure import Result, median, percentile, samples
@@ -31,13 +32,24 @@ def _answer(number: int) -> int:
     return number + 1
 
 
-def _python(sandbox: Sandbox) -> Iterator[Result]:
-    def reset_and_print() -> None:
-        sandbox.reset()
-        if sandbox.run("print('hello', 1 + 1)").stdout != "hello 2\n":
-            raise RuntimeError("the guest printed something else")
+#: What a run after a reset may do besides printing, and what it then prints.
+RUNS = {
+    "json and re": (
+        "import json, re\nprint(len(re.findall(r'\\d+', json.dumps(list(range(100))))))",
+        "100\n",
+    ),
+    "a result of 1 MiB": ("print('x' * (2**20 - 1))", "x" * (2**20 - 1) + "\n"),
+}
 
-    taken = samples(reset_and_print, 1000)
+
+def _reset_and_run(sandbox: Sandbox, code: str, expected: str) -> None:
+    sandbox.reset()
+    if sandbox.run(code).stdout != expected:
+        raise RuntimeError("the guest printed something else")
+
+
+def _python(sandbox: Sandbox) -> Iterator[Result]:
+    taken = samples(lambda: _reset_and_run(sandbox, "print('hello', 1 + 1)", "hello 2\n"), 1000)
     middle = median(taken) * 1e6
     yield Result(
         "reset and print in CPython",
@@ -50,6 +62,9 @@ def _python(sandbox: Sandbox) -> Iterator[Result]:
     )
     p99 = percentile(taken, 0.99) * 1e6
     yield Result("reset and print, p99", p99, "us", middle, "its median", 3)
+    for name, (code, expected) in RUNS.items():
+        taken = samples(partial(_reset_and_run, sandbox, code, expected), 500)
+        yield Result(f"reset and {name}", median(taken) * 1e6, "us", middle, "reset and print")
     again = median(samples(lambda: sandbox.run("pass"), 1000)) * 1e6
     yield Result("run without reset", again, "us", 90, "best published peer")
 

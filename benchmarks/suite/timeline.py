@@ -68,7 +68,9 @@ def measure() -> Iterator[Result]:
 
     with Ready.start(MachineSpec(find_guest("python"), cache=True, vm=vm)) as state:
         start = state.snapshot()
-        rounds = []
+        state.restore(start)
+        state.restore(start)  # from here on it copies
+        before, rounds = machines[-1].counters(), []
         for _ in range(ROUNDS):
             began = time.monotonic_ns()
             state.restore(start)
@@ -77,7 +79,11 @@ def measure() -> Iterator[Result]:
             outside = machines[-1].moments
             inside = map(int, reply.stdout.split())
             rounds.append([began, *outside[:3], *inside, outside[3], ended])
+        after = machines[-1].counters()
     whole = median(sorted(round_[-1] - round_[0] for round_ in rounds)) / 1000
     for part, name in enumerate(PARTS):
         each = median(sorted(round_[part + 1] - round_[part] for round_ in rounds)) / 1000
         yield Result(f"reset and print: {name}", each, "us", whole, "the whole")
+    for counter in ("exits", "ioctls", "pages_copied"):
+        each = (getattr(after, counter) - getattr(before, counter)) / ROUNDS
+        yield Result(f"reset and print: {counter.replace('_', ' ')}", each, "")
