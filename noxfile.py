@@ -1,4 +1,4 @@
-"""Tests each package in an environment of its own: core's wheel, the package's wheel, no other."""
+"""Tests the wheels in environments of their own: core alone, core with each package, with all."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ def plugin(session: nox.Session, plugin: str) -> None:
     conformance = "hyperlight" in project.get("entry-points", {})
     options = ["--hyperlight-conformance"] if conformance else []
     session.run("pytest", f"plugins/{plugin}/tests", *options, *session.posargs)
+
+
+@nox.session(requires=["wheels"])
+def everything(session: nox.Session) -> None:
+    """Every package at once: each plugin conforms beside the others, and the command finds all."""
+    install(session, ROOT, wheel("hyperlight_core") + "[cli]", *map(wheel, PLUGINS))
+    for plugin in PLUGINS:
+        project = nox.project.load_toml(ROOT / "plugins" / plugin / "pyproject.toml")
+        session.install(*nox.project.dependency_groups(project, "test"), silent=True)
+    tests = [f"plugins/{plugin}/tests" for plugin in PLUGINS]
+    session.run("pytest", "--hyperlight-conformance", "-k", "conformance.py", *tests)
+    session.run("pytest", "-n", "2", "tests/test_command.py", *session.posargs)
 
 
 @nox.session(requires=["wheels"])

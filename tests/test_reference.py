@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from hyperlight_core.cli.app import run_command
 from hyperlight_core.openrpc import openrpc_document
 from hyperlight_core.plugins import installed_plugins
 from hyperlight_core.schema.compatibility import breaking_changes
 from hyperlight_core.schema.offers import offered
 from hyperlight_core.schema.reference import reference_page
+from tests.core.metaschema import faults
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in ROOT.glob("plugins/*/schema.json"))
@@ -54,6 +56,21 @@ def test_the_schema_is_committed(
     hint = f"run: hyperlight schema --lock plugins/hl_{name}/schema.json {name}"
     for part in ("methods", "components"):
         assert document[part] == committed[part], hint
+
+
+def test_the_document_of_a_plugin_fits_the_meta_schema(document: dict[str, Any]) -> None:
+    assert faults(document) == []
+
+
+def test_the_printed_document_of_everything_fits_the_meta_schema(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With what only a configuration brings."""
+    assert run_command(["schema", "--tool", "join=os.path:join"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert faults(document) == []
+    names = {method["name"].partition(".")[0] for method in document["methods"]}
+    assert names >= {"fs", "net", "tools"}
 
 
 def test_the_reference_page_is_committed(name: str, document: dict[str, Any]) -> None:
