@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from hyperlight_core import wire
 from hyperlight_core.errors import (
+    CallDepthError,
     ConfigurationError,
     CpuTimeExceededError,
     GuestCrashedError,
@@ -21,6 +22,7 @@ from hyperlight_core.errors import (
     MemoryExceededError,
     OutputExceededError,
     ProtocolError,
+    SandboxBusyError,
     SandboxKilledError,
     SandboxTimeoutError,
 )
@@ -46,6 +48,7 @@ class Limits:
         cpu_time: seconds of CPU time in the guest.
         output: bytes of console output, stdout and stderr together.
         host_calls: calls of host functions.
+        depth: guest calls within host calls within each other.
 
     Raises:
         ConfigurationError: one is negative or not a number.
@@ -55,6 +58,7 @@ class Limits:
     cpu_time: float | None = None
     output: int | None = None
     host_calls: int | None = None
+    depth: int = 8
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -126,9 +130,14 @@ class Console:
         if self.size != size:
             raise OutputExceededError(f"the guest wrote more than {limit} bytes")
 
-    def text(self, stream: int) -> bytes:
-        """All of one stream."""
-        return b"".join([text for owner, text in self._pieces if owner == stream])
+    def text(self, stream: int, since: int = 0) -> bytes:
+        """All of one stream, or what came since `length` was that."""
+        return b"".join([text for owner, text in self._pieces[since:] if owner == stream])
+
+    @property
+    def length(self) -> int:
+        """How many pieces there are."""
+        return len(self._pieces)
 
     def add_to(self, error: HyperlightError) -> None:
         """Say in the exception what was printed before it."""
@@ -137,15 +146,24 @@ class Console:
 
 
 class _Run:
-    """One guest call in progress; the RunContext of the host calls made in it."""
+    """One guest call in progress; the RunContext of the host calls made in it.
+
+    Attributes:
+        depth: how many guest calls within host calls are in progress.
+        answering: whether the guest waits for a host function.
+        failure: why the guest cannot go on, after a call within a host call.
+    """
 
     __slots__ = (
         "_vm",
+        "answering",
         "cancelled",
         "console",
         "cpu_ns",
         "deadline",
         "deadline_ns",
+        "depth",
+        "failure",
         "host_calls",
         "limits",
         "run",
@@ -165,7 +183,9 @@ class _Run:
             self.cpu_ns = _nanoseconds(cpu_time)
         self.host_calls = 0
         self.console = Console(limits.output, callback)
-        self.cancelled = False
+        self.cancelled = self.answering = False
+        self.depth = 0
+        self.failure: BaseException | None = None
 
     @property
     def wake_fd(self) -> int:
@@ -225,6 +245,16 @@ class GuestCalls:
         if run is not None:
             run.cancelled = True
 
+    @property
+    def running(self) -> bool:
+        """Whether a call is in progress."""
+        return self._run is not None
+
+    @property
+    def answering(self) -> bool:
+        """Whether the guest waits for a host function; then it can be called within."""
+        return self._run is not None and self._run.answering
+
     def boot(self, request: Mapping[str, Any] | None, limits: Limits = Limits()) -> Console:
         """Run a freshly loaded guest until it first waits for a request.
 
@@ -241,12 +271,14 @@ class GuestCalls:
         """
         if request is not None:
             self._send("exec", request, b"", 0)
-        run = self._new_run(limits)
+        self._run = run = _Run(self.vm, limits, self._stream)
         try:
             self._until_park(run)
         except HyperlightError as error:
             run.console.add_to(error)
             raise
+        finally:
+            self._run = None
         self.unfinished = False
         return run.console
 
@@ -260,7 +292,13 @@ class GuestCalls:
     ) -> Reply:
         """Call a guest function and return its reply.
 
+        From within a host function the guest serves the call before it gets that function's answer;
+        the limits are those of the outer call, whatever `limits` says.
+
         Raises:
+            CallDepthError: too many calls are within each other; the outer ones go on.
+            SandboxBusyError: the guest runs and does not wait for a host function, or for one that
+                it has sent an attachment.
             GuestFunctionError: it answered with an error.
             ValueError: the parameters are not JSON or larger than the buffer to the guest.
             LimitExceededError: a limit was reached; the subclass says which.
@@ -268,29 +306,58 @@ class GuestCalls:
             GuestError: the guest crashed, ended or sent nonsense; the subclass says which.
             HypervisorError: KVM failed.
         """
-        run = self._new_run(limits)
-        self._send(method, {} if params is None else params, attachment, run.run)
+        params = {} if params is None else params
+        if self._run is not None:
+            return self._call_within(self._run, method, params, attachment)
+        run = _Run(self.vm, limits, self._stream)
+        self._send(method, params, attachment, run.run)
+        self._run = run
         try:
             self._until_park(run)
-            return self._reply(run)
+            return self._reply(run, run.run)
         except HyperlightError as error:
             run.console.add_to(error)
             raise
+        finally:
+            self._run = None
 
-    def _reply(self, run: _Run) -> Reply:
+    def _call_within(
+        self, run: _Run, method: str, params: Mapping[str, Any], attachment: bytes | memoryview
+    ) -> Reply:
+        """Call while the guest waits for a host function."""
+        if not run.answering:
+            raise SandboxBusyError("the guest runs, and cannot be called meanwhile")
+        if run.failure is not None:
+            raise run.failure
+        if run.depth >= run.limits.depth:
+            raise CallDepthError(f"more than {run.limits.depth} guest calls within each other")
+        if wire.read_frame(self.vm.buffers.from_guest).attachment:
+            # The host function may have checked a view of it, which the guest could change now.
+            raise SandboxBusyError("a host function that was sent an attachment cannot call back")
+        request_id, printed = next(_runs), run.console.length
+        self._send(method, params, attachment, request_id)
+        run.depth, run.answering = run.depth + 1, False
+        try:
+            self._until_park(run)
+            return self._reply(run, request_id, printed)
+        except GuestFunctionError:
+            raise
+        except BaseException as error:
+            run.failure = error
+            raise
+        finally:
+            run.depth, run.answering = run.depth - 1, True
+
+    def _reply(self, run: _Run, request_id: int, printed: int = 0) -> Reply:
         text, attachment = wire.read_frame(self.vm.buffers.from_guest)
         if not text:
             raise ProtocolError("the guest waits for another request and has not answered this one")
-        result, error = wire.parse_response(text, run.run)
-        self.unfinished = False
+        result, error = wire.parse_response(text, request_id)
+        self.unfinished = run.depth > 0
         if error is not None:
             raise _guest_function_error(error)
-        console = run.console
-        return Reply(result, bytes(attachment), console.text(STDOUT), console.text(STDERR))
-
-    def _new_run(self, limits: Limits) -> _Run:
-        self._run = run = _Run(self.vm, limits, self._stream)
-        return run
+        stdout, stderr = (run.console.text(stream, printed) for stream in (STDOUT, STDERR))
+        return Reply(result, bytes(attachment), stdout, stderr)
 
     def _send(
         self,
@@ -307,23 +374,33 @@ class GuestCalls:
         self.vm.wrote(size)
 
     def _until_park(self, run: _Run) -> None:
-        vm_run, cpu_ns = self.vm.run, run.cpu_ns
+        """Run the guest until it parks, or, within a host call, until it sends a response."""
+        vm_run = self.vm.run
         self.unfinished = True
-        try:
-            while True:
-                left = vm_run(run.deadline_ns, cpu_ns)
-                if left.console_used:
-                    run.console.take(bytes(self.vm.buffers.console[: left.console_used]))
-                if left.kind == ExitKind.PARK:
+        while True:
+            left = vm_run(run.deadline_ns, run.cpu_ns)
+            if left.console_used:
+                run.console.take(bytes(self.vm.buffers.console[: left.console_used]))
+            if left.kind == ExitKind.PARK:
+                if run.depth:
+                    raise ProtocolError("the guest has parked in the middle of its host call")
+                return
+            if run.cpu_ns != NEVER_NS:
+                run.cpu_ns = max(0, run.cpu_ns - left.cpu_ns)
+            if left.kind == ExitKind.CALL:
+                if run.depth and self._has_response():
                     return
-                if cpu_ns != NEVER_NS:
-                    cpu_ns = max(0, cpu_ns - left.cpu_ns)
-                if left.kind == ExitKind.CALL:
-                    self._answer(run)
-                elif left.kind not in (ExitKind.CONSOLE, ExitKind.SIGNAL):
-                    raise self._failure(left, run)
-        finally:
-            self._run = None
+                self._answer(run)
+            elif left.kind not in (ExitKind.CONSOLE, ExitKind.SIGNAL):
+                raise self._failure(left, run)
+
+    def _has_response(self) -> bool:
+        """Whether what the guest has sent is a response and no host call."""
+        try:
+            message = wire.parse_json(wire.read_frame(self.vm.buffers.from_guest).text)
+        except ProtocolError:
+            return False
+        return isinstance(message, dict) and "method" not in message
 
     def _answer(self, run: _Run) -> None:
         run.host_calls += 1
@@ -331,7 +408,13 @@ class GuestCalls:
         if limit is not None and run.host_calls > limit:
             raise HostCallsExceededError(f"the guest made more than {limit} host calls")
         buffers = self.vm.buffers
-        written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, *self._watch)
+        run.answering = True
+        try:
+            written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, *self._watch)
+        finally:
+            run.answering = False
+        if run.failure is not None:
+            raise run.failure
         self.vm.wrote(written)
 
     def _failure(self, left: Exit, run: _Run) -> HyperlightError:

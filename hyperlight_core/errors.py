@@ -9,6 +9,7 @@ HyperlightError
 ├── StateError (RuntimeError)                a use that the sandbox's state does not allow
 │   ├── PoolExhaustedError (TimeoutError)    all sandboxes of a pool are in use
 │   ├── SandboxBusyError
+│   ├── CallDepthError (RecursionError)      host and guest call each other back too deeply
 │   ├── SandboxClosedError
 │   ├── SandboxConsumedError
 │   ├── SandboxPoisonedError
@@ -40,6 +41,7 @@ import os
 from typing import Any
 
 __all__ = [
+    "CallDepthError",
     "CallLimitError",
     "ConfigurationError",
     "CpuTimeExceededError",
@@ -128,7 +130,11 @@ class PoolExhaustedError(StateError, TimeoutError):
 
 
 class SandboxBusyError(StateError):
-    """The sandbox is in use by another thread."""
+    """The sandbox is in use by this thread, or the guest runs and cannot be called meanwhile."""
+
+
+class CallDepthError(StateError, RecursionError):
+    """Host functions and guest functions call each other back too deeply; the sandbox goes on."""
 
 
 class SandboxClosedError(StateError):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from typing_extensions import Self
@@ -22,6 +23,7 @@ from hyperlight_core.errors import (
     StateError,
 )
 from hyperlight_core.guests import BootRequest, GuestImage
+from hyperlight_core.handover import Handover
 from hyperlight_core.hookspecs import SnapshotToken
 from hyperlight_core.plugins import PluginSet, load_plugins
 from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable, Selection
@@ -94,15 +96,22 @@ class CallContext:
         attachment: bytes | memoryview = b"",
         limits: Limits | None = None,
     ) -> Reply:
-        """Call a guest function; see `GuestCalls.call` for what it raises."""
+        """Call a guest function; see `GuestCalls.call` for what it raises.
+
+        Within a host call, the limits are those of the outer call.
+        """
         machine = self._machine
-        machine.check_owner()
+        handover = machine.check_owner()
+        if handover is not None:
+            again = partial(self.call, method, params, attachment=attachment, limits=limits)
+            return handover.do(again)
         try:
             return machine.calls.call(
                 method, params, attachment=attachment, limits=limits or machine.spec.limits
             )
         except BaseException as error:
-            machine.poison_if_unfinished(error)
+            if not machine.calls.running:
+                machine.poison_if_unfinished(error)
             raise
 
     def boot(self, request: BootRequest | None = None) -> None:
@@ -238,8 +247,7 @@ class Machine:
 
     def acquire(self, state: object, *, poisoned: bool) -> None:
         """What entering `using` does; `release` undoes it."""
-        me = threading.get_ident()
-        if self._owner == me:
+        if self._is_ours():
             raise SandboxBusyError("the sandbox is in use by this thread, further up the stack")
         self._lock.acquire()
         if self._closed or self._poison is not None or state is not self.current:
@@ -248,17 +256,40 @@ class Machine:
             except BaseException:
                 self._lock.release()
                 raise
-        self._owner = me
+        self._owner = threading.get_ident()
 
     def release(self) -> None:
         """Let other threads use the machine."""
         self._owner = None
         self._lock.release()
 
-    def check_owner(self) -> None:
-        """Raise StateError unless this thread has the machine to itself."""
-        if self._owner != threading.get_ident():
+    def _is_ours(self) -> bool:
+        """Whether this thread has the machine to itself, or works for a host call in that one."""
+        owner = self._owner
+        return owner is not None and (owner == threading.get_ident() or bool(Handover.to(owner)))
+
+    def is_within(self, state: object) -> bool:
+        """Whether this thread is in a host call of the guest, or works for one, and so may call.
+
+        Raises:
+            SandboxConsumedError: `state` is not the current one.
+        """
+        if not (self._is_ours() and self.calls.running):
+            return False
+        if not (self.calls.answering or Handover.to(self._owner)):
+            return False
+        self._check(state, poisoned=True)
+        return True
+
+    def check_owner(self) -> Handover | None:
+        """What leads to the thread that has the machine to itself; None in that very one.
+
+        Raises:
+            StateError: no way leads there.
+        """
+        if not self._is_ours():
             raise StateError("calls into a guest are made while its sandbox is in use, not later")
+        return Handover.to(self._owner)
 
     def _check(self, state: object, *, poisoned: bool) -> None:
         if self._closed:

@@ -274,6 +274,8 @@ class State:
     def calls(self) -> AbstractContextManager[CallContext]:
         """Several guest calls that see each other's traces; `use` applies at the end.
 
+        From within a host call of the guest they are part of the call that is in progress.
+
         Raises:
             StateError: the state is consumed, used up, poisoned, closed or busy in this thread.
         """
@@ -288,22 +290,27 @@ class State:
         limits: Limits | None = None,
     ) -> Reply:
         """One guest call; see `GuestCalls.call` for what it raises."""
-        context = self._begin_calls()
+        within = self._begin_calls()
         try:
-            return context.call(method, params, attachment=attachment, limits=limits)
+            return self._machine.context.call(method, params, attachment=attachment, limits=limits)
         finally:
-            self._end_calls()
+            self._end_calls(within=within)
 
-    def _begin_calls(self) -> CallContext:
+    def _begin_calls(self) -> bool:
+        """Start a use, unless this is within one; whether it is."""
         machine = self._machine
+        if machine.is_within(self):
+            return True
         machine.acquire(self, poisoned=False)
         if self._spent:
             machine.release()
             self._check_unspent()
         self._spent = self.use is Use.ONCE
-        return machine.context
+        return False
 
-    def _end_calls(self) -> None:
+    def _end_calls(self, *, within: bool) -> None:
+        if within:
+            return
         machine = self._machine
         try:
             if self._entry is not None:
@@ -451,16 +458,17 @@ _OWN = frozenset({"_machine", "_past", "_entry", "_spent", "_table", "_info"})
 class _Calls:
     """One use of a state; a class, because a generator costs more than the lock."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "_within")
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def __enter__(self) -> CallContext:
-        return self._state._begin_calls()
+        self._within = self._state._begin_calls()
+        return self._state._machine.context
 
     def __exit__(self, *_: object) -> None:
-        self._state._end_calls()
+        self._state._end_calls(within=self._within)
 
 
 class EvolvableSandbox(Generic[_Next_co, _Metadata_contra]):

@@ -281,6 +281,9 @@ class FunctionGuest:
             vm.state["booted"] = True
             wire.write_frame(vm.buffers.from_guest, b"")
             return
+        yield from self._answer(vm)
+
+    def _answer(self, vm: FakeVm) -> Generator[Exit | None, None, None]:
         frame = wire.read_frame(vm.buffers.to_guest)
         request = wire.parse_request(wire.parse_json(frame.text))
         try:
@@ -310,6 +313,9 @@ class FunctionGuest:
             text = wire.request_text(step.method, dict(step.params), 1)
             wire.write_frame(vm.buffers.from_guest, text, step.attachment)
             yield leave(ExitKind.CALL)
+            while "method" in json.loads(wire.read_frame(vm.buffers.to_guest).text or "{}"):
+                yield from self._answer(vm)
+                yield leave(ExitKind.CALL)
             return _read_answer(vm.buffers.to_guest)
         if isinstance(step, Print):
             text = step.text.encode()

@@ -147,6 +147,8 @@ long host_serve(const void *reply_frame, size_t size, const struct hl_frame **re
 }
 
 /* ---- host calls of the library OS itself ----------------------------------------------------- */
+#define METHOD_NOT_FOUND -32601 /* JSON-RPC 2.0, section 5.1 */
+
 uint8_t *host_call_attachment(size_t *room) {
     *room = boot_info()->out_size - HL_FRAME_BULK_OFFSET;
     return (uint8_t *)out_frame() + HL_FRAME_BULK_OFFSET;
@@ -180,16 +182,55 @@ static long response_error(struct hl_json_value error) {
         if (number)
             return -number;
     }
-    if (hl_json_member(error, "code", &value) && hl_json_get_int(value, &code) && code == -32601)
+    if (hl_json_member(error, "code", &value) && hl_json_get_int(value, &code) &&
+        code == METHOD_NOT_FOUND)
         return -ENOSYS;
     return -EIO;
 }
 
+/* Puts the answer to a request of the host's, made in the middle of a call, into the out buffer. */
+static void put_refusal(struct hl_json_value request) {
+    struct hl_frame *frame = out_frame();
+    struct hl_json_value id = {"null", 4};
+    struct hl_json_writer writer;
+    hl_json_member(request, "id", &id);
+    hl_json_start(&writer, (char *)(frame + 1), boot_info()->out_size - sizeof *frame);
+    hl_json_open(&writer, '{');
+    hl_json_key(&writer, "jsonrpc");
+    hl_json_text(&writer, "2.0");
+    hl_json_key(&writer, "id");
+    hl_json_raw(&writer, id.text, id.size);
+    hl_json_key(&writer, "error");
+    hl_json_open(&writer, '{');
+    hl_json_key(&writer, "code");
+    hl_json_int(&writer, METHOD_NOT_FOUND);
+    hl_json_key(&writer, "message");
+    hl_json_text(&writer, "the library OS itself serves no requests");
+    hl_json_close(&writer, '}');
+    hl_json_close(&writer, '}');
+    *frame = (struct hl_frame){HL_ABI_VERSION, (uint32_t)hl_json_finish(&writer), 0, 0};
+}
+
+/* Leaves for the host until it has answered the request in the out buffer. */
+static long exchange(const struct hl_frame **frame, struct hl_json_value *root) {
+    struct hl_json_value method;
+    for (;;) {
+        leave(HL_PORT_CALL, 0);
+        *frame = in_frame();
+        if (!*frame || !hl_json_parse((const char *)(*frame + 1), (*frame)->json_size, root))
+            return -EIO;
+        if (!hl_json_member(*root, "method", &method))
+            return 0;
+        put_refusal(*root);
+    }
+}
+
 static long take_response(struct host_reply *reply) {
-    const struct hl_frame *frame = in_frame();
+    const struct hl_frame *frame;
     struct hl_json_value root, value;
-    if (!frame || !hl_json_parse((const char *)(frame + 1), frame->json_size, &root))
-        return -EIO;
+    long error = exchange(&frame, &root);
+    if (error)
+        return error;
     if (hl_json_member(root, "error", &value))
         return response_error(value);
     if (!hl_json_member(root, "result", &value))
@@ -221,6 +262,5 @@ long host_call(const char *method, const char *params, size_t params_size, const
         return -EMSGSIZE;
     *frame = (struct hl_frame){HL_ABI_VERSION, (uint32_t)json_size,
                                attachment_size ? (uint32_t)offset : 0, (uint32_t)attachment_size};
-    leave(HL_PORT_CALL, 0);
     return take_response(reply);
 }

@@ -1,6 +1,7 @@
 /* hl_guest.h: the interface for native guests, which run in the micro-VM with no operating system.
  *
- * A guest defines hl_methods; start.c answers the host's requests from it, one at a time:
+ * A guest defines hl_methods; start.c answers the host's requests from it, one at a time, or, where
+ * a host function calls the guest back, one within a host call of another:
  *
  *     static void add(struct hl_request *request) {
  *         int64_t a, b;
@@ -19,6 +20,7 @@
 #include "hl_json.h"
 
 /* JSON-RPC 2.0, section 5.1. */
+#define HL_ERROR_REQUEST -32600
 #define HL_ERROR_METHOD -32601
 #define HL_ERROR_PARAMS -32602
 #define HL_ERROR_INTERNAL -32603

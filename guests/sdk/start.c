@@ -109,6 +109,22 @@ static int read_frame(struct hl_json_value *root, const uint8_t **attachment,
     return hl_json_parse((const char *)buffer + sizeof frame, frame.json_size, root);
 }
 
+/* Answers the request that the host asks in the middle of a host call of the guest's. */
+static void answer_within(void);
+
+/* Leaves for the host until it has answered; *root is the response. */
+static int exchange(struct hl_json_value *root, const uint8_t **attachment, uint32_t *size) {
+    struct hl_json_value method;
+    for (;;) {
+        hl_out(HL_PORT_CALL, 0);
+        if (!read_frame(root, attachment, size))
+            return 0;
+        if (!hl_json_member(*root, "method", &method))
+            return 1;
+        answer_within();
+    }
+}
+
 int hl_call(const char *method, const char *params, size_t params_size, const void *attachment,
             uint32_t attachment_size, struct hl_answer *answer) {
     struct hl_json_writer writer;
@@ -127,8 +143,7 @@ int hl_call(const char *method, const char *params, size_t params_size, const vo
     *answer = (struct hl_answer){{"null", 4}, NULL, 0};
     if (!finish_frame(hl_json_finish(&writer), attachment, attachment_size))
         return 0;
-    hl_out(HL_PORT_CALL, 0);
-    if (!read_frame(&root, &answer->attachment, &answer->attachment_size))
+    if (!exchange(&root, &answer->attachment, &answer->attachment_size))
         return 0;
     if (hl_json_member(root, "result", &answer->value))
         return 1;
@@ -137,7 +152,9 @@ int hl_call(const char *method, const char *params, size_t params_size, const vo
 }
 
 /* ---- requests -------------------------------------------------------------------------------------- */
-static char result_text[65536];
+static char request_text[65536], result_text[65536];
+static size_t request_size;
+static struct hl_request *answered; /* whose texts these are, or NULL */
 
 int hl_param_int(const struct hl_request *request, const char *name, int64_t *value) {
     struct hl_json_value found;
@@ -193,28 +210,51 @@ static size_t write_reply(const struct hl_request *request, struct hl_json_value
     return hl_json_finish(&writer);
 }
 
-/* Answers the request in the in buffer. The id is kept aside: a host call overwrites that buffer. */
-static void answer(void) {
-    static char request_text[65536];
-    struct hl_request request = {0};
-    struct hl_json_value root, id = {"null", 4}, method = {0};
-    if (!read_frame(&root, &request.attachment, &request.attachment_size) ||
+/* Takes the request out of the in buffer, which a host call overwrites; 0 if it is none. */
+static int take_request(struct hl_request *request, struct hl_json_value *id,
+                        struct hl_json_value *method) {
+    struct hl_json_value root;
+    if (!read_frame(&root, &request->attachment, &request->attachment_size) ||
         root.size > sizeof request_text)
-        return;
+        return 0;
+    request_size = root.size;
     memcpy(request_text, root.text, root.size);
     if (!hl_json_parse(request_text, root.size, &root))
-        return;
-    hl_json_member(root, "id", &id);
-    hl_json_member(root, "method", &method);
-    hl_json_member(root, "params", &request.params);
+        return 0;
+    hl_json_member(root, "id", id);
+    hl_json_member(root, "params", &request->params);
+    return hl_json_member(root, "method", method);
+}
+
+/* Answers the request in the in buffer. */
+static void answer(void) {
+    struct hl_request request = {0}, *outer = answered;
+    struct hl_json_value id = {"null", 4}, method;
     start_result(&request);
-    serve(&request, method);
+    answered = &request;
+    if (take_request(&request, &id, &method))
+        serve(&request, method);
+    else
+        hl_reply_error(&request, HL_ERROR_REQUEST, "no request, or too large");
     if (!finish_frame(write_reply(&request, id), request.reply_attachment,
                       request.reply_attachment_size)) {
         request.reply_attachment_size = 0;
         hl_reply_error(&request, HL_ERROR_INTERNAL, "the result does not fit");
         finish_frame(write_reply(&request, id), NULL, 0);
     }
+    answered = outer;
+}
+
+/* The texts of the outer request are static, so they wait on the stack. */
+static void answer_within(void) {
+    size_t outer_size = request_size, result_size = answered ? answered->result.size : 0;
+    char texts[outer_size + result_size + 1];
+    memcpy(texts, request_text, outer_size);
+    memcpy(texts + outer_size, result_text, result_size);
+    answer();
+    memcpy(request_text, texts, outer_size);
+    memcpy(result_text, texts + outer_size, result_size);
+    request_size = outer_size;
 }
 
 _Noreturn void hl_main(void) {

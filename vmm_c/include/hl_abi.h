@@ -30,7 +30,8 @@
 #define HL_IMAGE_MAXIMUM 0x400000000
 
 /* ---- ports: `out %eax, $port` leaves the VM -------------------------------------------------- */
-/* A request frame is in the out buffer; on return the response frame is in the in buffer. */
+/* A request frame is in the out buffer; on return the response frame is in the in buffer, or first a
+ * request of the host's own, which is answered by a response frame over the same port. */
 #define HL_PORT_CALL 0x10
 /* EAX is HL_PARK_IDLE or HL_PARK_BLOCKED. */
 #define HL_PORT_PARK 0x11

@@ -11,9 +11,8 @@ import pytest
 from hl_tools import ToolLimits, ToolsConfiguration, ToolsPlugin
 from pydantic import ValidationError
 
-from hyperlight_core.errors import ConfigurationError, SandboxBusyError
+from hyperlight_core.errors import ConfigurationError
 from hyperlight_core.plugins import load_plugins
-from hyperlight_core.pytest_plugin import MakeGuest, MakeSandbox
 
 
 def lookup(sku: str) -> str:
@@ -170,37 +169,3 @@ def test_the_readmes_program_runs() -> None:
     plugins = load_plugins(scope["plugins"])
     assert "tools.lookup" in plugins.table
     plugins.closed()
-
-
-#: A guest that calls the tool and gives its result.
-ASKING = r"""
-static void ask(struct hl_request *request) {
-    struct hl_answer answer;
-    char text[32];
-    size_t size;
-    if (!hl_call("tools.call_back", "{}", 2, NULL, 0, &answer) ||
-        !hl_json_get_string(answer.value, text, sizeof text, &size))
-        return hl_reply_error(request, HL_ERROR_INTERNAL, "the tool failed");
-    hl_json_string(&request->result, text, size);
-}
-const struct hl_method hl_methods[] = {{"ask", ask}, {0}};
-"""
-
-
-@pytest.mark.kvm
-def test_a_tool_cannot_call_back_into_its_sandbox(sandbox: MakeSandbox, guest: MakeGuest) -> None:
-    """It gets an error at once, and the sandbox goes on."""
-    inner: list[str] = []
-
-    def call_back() -> str:
-        """Try it."""
-        try:
-            made.call("ask")
-        except SandboxBusyError as error:
-            inner.append(str(error))
-        return "answered"
-
-    made = sandbox(guest(ASKING), memory="4MiB", plugins={"tools": {"functions": [call_back]}})
-    assert made.call("ask") == "answered"
-    assert "in use by this thread" in inner[0]
-    assert made.status == "ready"

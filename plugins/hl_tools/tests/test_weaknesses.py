@@ -267,7 +267,7 @@ def test_a_result_that_json_has_no_word_for_is_not_sent_as_its_repr(grant: Grant
 # ---- registration and texts ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("functions", [{"tool": "text"}, {"tool": None}, [typed, typed]], ids=str)
+@pytest.mark.parametrize("functions", [{"tool": "text"}, {"tool": None}, [typed, typed]])
 def test_what_is_not_callable_or_is_there_twice_is_not_granted(functions: Any) -> None:
     with pytest.raises(ValidationError):
         ToolsConfiguration(functions=functions)

@@ -17,6 +17,7 @@ from hl_tools.signature import signature_of
 from hl_tools.worker import EventLoop, in_thread, wait
 from hyperlight_core.errors import CallLimitError, HostFunctionError, ToolError
 from hyperlight_core.functions import HostCall, HostFunction
+from hyperlight_core.handover import Handover
 
 __all__ = ["Tool"]
 
@@ -92,12 +93,17 @@ class Tool:
         work = self._signature.bind(self._function, request)
         if not self._signature.is_async and self._limits.timeout is None:
             return self._outcome(work)
+        return self._outcome(lambda: self._elsewhere(work, call))
+
+    def _elsewhere(self, work: Callable[[], Any], call: HostCall) -> Any:
+        """Off this thread, which makes the calls into the guest meanwhile."""
         future: Future[Any]
-        if self._signature.is_async:
-            future = self._loop.submit(self._awaited(work))
-        else:
-            future = in_thread(self.name, lambda: self._counted(work))
-        return self._outcome(lambda: wait(self.name, future, call, self._limits.timeout))
+        with Handover() as handover:
+            if self._signature.is_async:
+                future = self._loop.submit(self._awaited(work))
+            else:
+                future = in_thread(self.name, lambda: self._counted(work))
+            return wait(self.name, future, call, self._limits.timeout, handover)
 
     def _count(self, call: HostCall) -> None:
         if call.run != self._run:

@@ -8,7 +8,6 @@ import contextvars
 import logging
 import math
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from hyperlight_core.errors import CallLimitError
 from hyperlight_core.functions import HostCall
+from hyperlight_core.handover import Handover
 
 __all__ = ["EventLoop", "in_thread", "wait"]
 
@@ -78,22 +78,25 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def wait(name: str, future: Future[_T], call: HostCall, timeout: float | None) -> _T:
-    """The result of `future`, or what it raised.
+def wait(
+    name: str, future: Future[_T], call: HostCall, timeout: float | None, handover: Handover
+) -> _T:
+    """The result of `future`, or what it raised; meanwhile its calls into the guest are made here.
 
     Args:
         name: what the guest knows the call by.
         future: what is waited for. Where the wait ends first, it is cancelled if it can be, and
             a late result is dropped.
         call: its deadline and a kill of its sandbox end the wait as well.
-        timeout: seconds; None for no bound but these.
+        timeout: seconds; None for no bound but these. It interrupts no call into the guest.
+        handover: what `future` was started in.
 
     Raises:
         CallLimitError: the wait ended first.
     """
     ends = [call.deadline, None if timeout is None else time.monotonic() + timeout]
     end = min((moment for moment in ends if moment is not None), default=None)
-    _await(future, call.wake_fd, end)
+    _await(future, call.wake_fd, end, handover)
     if future.done():
         return future.result()
     future.add_done_callback(lambda late: _drop(name, late))
@@ -103,17 +106,18 @@ def wait(name: str, future: Future[_T], call: HostCall, timeout: float | None) -
     raise CallLimitError(f"{name} took too long", errno="ETIMEDOUT")
 
 
-def _await(future: Future[_T], wake_fd: int, end: float | None) -> None:
-    done, signal = socket.socketpair()
-    with done:
-        # Closing its other end makes `done` readable, and hurts nobody when it comes late.
-        future.add_done_callback(lambda _: signal.close())
-        poller = select.poll()
-        poller.register(done, select.POLLIN)
-        if wake_fd >= 0:
-            poller.register(wake_fd, select.POLLIN)
+def _await(future: Future[_T], wake_fd: int, end: float | None, handover: Handover) -> None:
+    future.add_done_callback(lambda _: handover.wake())
+    poller = select.poll()
+    poller.register(handover, select.POLLIN)
+    if wake_fd >= 0:
+        poller.register(wake_fd, select.POLLIN)
+    while not future.done():
         remaining = None if end is None else max(0, math.ceil((end - time.monotonic()) * 1000))
-        poller.poll(remaining)
+        ready = [descriptor for descriptor, _ in poller.poll(remaining)]
+        if ready != [handover.fileno()]:
+            return
+        handover.perform()
 
 
 def _drop(name: str, future: Future[_T]) -> None:

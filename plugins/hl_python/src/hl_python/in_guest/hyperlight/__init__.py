@@ -52,12 +52,27 @@ def call_raw(
     try:
         os.write(channel.descriptor, message)
         text, data = channel.receive()
+        response = _decode(text)
+        while "method" in response:  # a request of the host's, before its response to ours
+            _servers[-1](channel.descriptor, text)
+            text, data = channel.receive()
+            response = _decode(text)
     finally:
         _idle.append(channel)
-    response = _decode(text)
     if "error" in response:
         raise from_reply(response["error"])
     return response["result"], data
+
+
+def _refuse(descriptor: int, text: str) -> None:
+    # What answers the host's requests is the driver, if this program is one.
+    error = {"code": -32601, "message": "this program serves no requests"}
+    response = {"jsonrpc": "2.0", "id": _decode(text)["id"], "error": error}
+    os.write(descriptor, frame(_encode(response).encode()))
+
+
+#: The last one answers.
+_servers = [_refuse]
 
 
 class _Function:

@@ -17,11 +17,12 @@ import os
 import re
 import sys
 import traceback
+from _thread import RLock
 from collections.abc import Callable, Mapping
 from types import ModuleType, TracebackType
 from typing import Any
 
-from . import _idle, _reseed
+from . import _idle, _reseed, _servers
 from ._channel import Receiver, frame
 
 #: What scripts import most: there before the first run, so that no run pays for it.
@@ -41,6 +42,8 @@ _INTERNAL_ERROR = -32603
 _POOL_SIZE = 16384
 _POOL_HEADER_SIZE = 48
 _FREE_AT_MOST = 65536
+#: A frame is too large for its buffer, or for the memory that is left.
+_NO_ROOM = (errno.EMSGSIZE, errno.ENOMEM)
 #: The status of a shell's command that SIGINT ended.
 _INTERRUPTED = 130
 
@@ -59,6 +62,9 @@ class Server:
         self.names = vars(module)
         self.names["__builtins__"] = sys.modules["builtins"]
         self._runs = 0
+        #: Held by the thread that answers within a host call, and while the guest is parked: the
+        #: host waits for the answer to its last request only.
+        self.turn = RLock()
         self._methods: dict[str, Callable[..., bytes]] = {"run": self.run, "call": self.call}
 
     def answer(self, text: str) -> bytes:
@@ -76,6 +82,22 @@ class Server:
             reply = _error(identifier, _INTERNAL_ERROR, repr(error), {})
         _flush()
         return reply
+
+    def answer_within(self, descriptor: int, text: str) -> None:
+        """Answer a request that came in the middle of a host call over `descriptor`."""
+        if self.turn.acquire(blocking=False):
+            try:
+                reply = self.answer(text)
+            finally:
+                self.turn.release()
+        else:
+            reply = _own_error(text, "RuntimeError", "another thread of the guest is at work")
+        try:
+            os.write(descriptor, frame(reply))
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            os.write(descriptor, frame(_too_large(text, len(reply))))
 
     def run(self, identifier: int, params: dict[str, Any]) -> bytes:
         """Run `code` as if it were a script called with `argv`; the result has its exit status."""
@@ -210,12 +232,13 @@ def serve(server: Server, receiver: Receiver) -> None:
     text = receiver.receive()[0]
     while text:
         reply = server.answer(text)
-        try:
-            text = _exchange(receiver, reply)
-        except OSError as error:
-            if error.errno not in (errno.EMSGSIZE, errno.ENOMEM):
-                raise
-            text = _exchange(receiver, _too_large(text, len(reply)))
+        with server.turn:
+            try:
+                text = _exchange(receiver, reply)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                text = _exchange(receiver, _too_large(text, len(reply)))
 
 
 def _exchange(receiver: Receiver, reply: bytes) -> str:
@@ -225,8 +248,12 @@ def _exchange(receiver: Receiver, reply: bytes) -> str:
 
 def _too_large(text: str, size: int) -> bytes:
     message = f"the value is too large for a reply: {size} bytes of JSON"
-    data = {"type": "OverflowError", "traceback": ""}
-    return _error(_scan(text, 0)[0]["id"], _FAILED, message, data)
+    return _own_error(text, "OverflowError", message)
+
+
+def _own_error(text: str, kind: str, message: str) -> bytes:
+    """The response to the request in `text` when no code of the program has failed."""
+    return _error(_scan(text, 0)[0]["id"], _FAILED, message, {"type": kind, "traceback": ""})
 
 
 def _warm_up(server: Server) -> None:
@@ -268,6 +295,7 @@ def main(arguments: list[str]) -> None:
     else:
         descriptor = os.open("/dev/hl-serve", os.O_RDWR)
     server = Server()
+    _servers.append(server.answer_within)
     sys.argv, sys.excepthook = [""], _print_exception
     sys.path.insert(0, "")
     for name in (*_USUAL, *arguments):
