@@ -24,7 +24,7 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
 .PHONY: help setup prerequisites demo test test-prerequisites test-rust test-alone \
-	test-together load storm fuzz bench \
+	test-together load storm race fuzz fuzz-fs bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
@@ -34,6 +34,8 @@ help:
 	@echo 'make load    keep 200 connections of eight guests busy for 30 s, or SECONDS=N'
 	@echo 'make fuzz    fuzz the helper for ten minutes each way, or SECONDS=N'
 	@echo 'make storm   kill guests from a hundred threads'
+	@echo 'make race    race renames and links against hl-fs for a minute, or SECONDS=N'
+	@echo 'make fuzz-fs fuzz hl-fs for ten minutes each way, or SECONDS=N; needs cargo-fuzz and nightly'
 	@echo 'make bench   measure, and write benchmarks/results.json'
 	@echo 'make clean   remove everything that was built'
 
@@ -98,6 +100,18 @@ storm: setup
 # 200 connections of eight guests for so many seconds, of which `make test` has a short form.
 load: setup
 	HL_LOAD_SECONDS=$(or $(SECONDS),30) $(BIN)/pytest tests/network/test_load.py
+
+# Sixteen threads; the tests do the same for five seconds.
+race:
+	HL_FS_RACE_SECONDS=$(or $(SECONDS),60) cargo test --release --locked \
+		--manifest-path plugins/hl_fs/rust/Cargo.toml --test race -- --nocapture
+
+# What they find stays in plugins/hl_fs/fuzz/artifacts.
+fuzz-fs:
+	cd plugins/hl_fs/rust && for target in paths operations; do \
+		cargo +nightly fuzz run --fuzz-dir ../fuzz $$target -- -max_total_time=$(or $(SECONDS),600) \
+			|| exit 1; \
+	done
 
 # Each of the helper's fuzzers for so many seconds; what they find stays in vmm_c/fuzz/build.
 fuzz: test-prerequisites

@@ -22,7 +22,7 @@ FILE = 64 << 20
 SMALL = 1 << 10
 STATS = 10_000
 ENTRIES = 100_000
-ROUNDS = 7
+ROUNDS = 15
 CREATE = OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.TRUNCATE
 
 
@@ -111,7 +111,7 @@ def metadata(fs: CapFs, host: Path) -> None:
             os.close(handle)
 
     latency(
-        "fs.stat",
+        "fs.stat.10k",
         STATS,
         lambda: [fs.stat("/read/small") for _ in range(STATS)],
         lambda: [os.stat(plain) for _ in range(STATS)],  # noqa: PTH116 - the floor

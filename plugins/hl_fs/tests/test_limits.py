@@ -178,6 +178,17 @@ def test_truncating_gives_bytes_back(host: Host) -> None:
         assert fs.usage("/data") == fs.usage("/data", recount=True) == Usage(7, 3)
 
 
+def test_the_account_survives_a_reset_and_a_new_sandbox(host: Host, errno_of: Errno) -> None:
+    with grant(host, mount_bytes=1000) as fs:
+        put(fs, "new", 900)
+        fs.restore()
+        assert errno_of(put, fs, "more", 100) == "ENOSPC"
+        with grant(host, mount_bytes=1000) as beside:
+            assert errno_of(put, beside, "more", 100) == "ENOSPC"
+    with grant(host, mount_bytes=1000) as after:
+        assert errno_of(put, after, "more", 100) == "ENOSPC"
+
+
 def test_the_account_survives_a_killed_process(host: Host, errno_of: Errno) -> None:
     program = """
 import os, signal, sys

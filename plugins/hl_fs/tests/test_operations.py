@@ -64,6 +64,11 @@ def tree(root: Path) -> dict[str, object]:
     return found
 
 
+def _times(path: str, follow: bool) -> tuple[int, int]:
+    status = os.stat(path, follow_symlinks=follow)
+    return (status.st_atime_ns, status.st_mtime_ns)
+
+
 class Comparison(RuleBasedStateMachine):
     """Does the same to both and compares what comes back and what is left."""
 
@@ -164,6 +169,21 @@ class Comparison(RuleBasedStateMachine):
             self.fs.truncate(handle, size)
             os.ftruncate(self.open[handle], size)
 
+    @rule(handle=handles, data_only=st.booleans())
+    def sync(self, handle: int, data_only: bool) -> None:
+        if handle in self.open:
+            model, wait = self.open[handle], os.fdatasync if data_only else os.fsync
+            here = outcome(lambda: self.fs.sync(handle, data_only=data_only))
+            assert here == outcome(lambda: wait(model))
+
+    @rule(handle=handles, size=offsets)
+    def read_into(self, handle: int, size: int) -> None:
+        if handle in self.open:
+            ours, model, descriptor = bytearray(size), bytearray(size), self.open[handle]
+            here = outcome(lambda: self.fs.read_into(handle, ours))
+            assert here == outcome(lambda: os.readv(descriptor, [model]))
+            assert ours == model
+
     @rule(handle=handles)
     def stat_of_handle(self, handle: int) -> None:
         if handle in self.open:
@@ -204,16 +224,36 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(path=paths, mode=st.integers(0o600, 0o777))
     def chmod(self, path: str, mode: int) -> None:
-        if not os.path.isdir(f"{self.model}/x/y/{path}"):
-            self.both(lambda p: self.fs.chmod(p, mode), lambda p: os.chmod(p, mode), path)
+        # Of a directory, what keeps out an owner who is not root would end the comparison.
+        bits = mode | 0o700 if os.path.isdir(f"{self.model}/x/y/{path}") else mode
+        self.both(lambda p: self.fs.chmod(p, bits), lambda p: os.chmod(p, bits), path)
 
-    @rule(path=paths, access=st.integers(-(10**15), 10**18), change=st.integers(0, 10**18))
-    def utimes(self, path: str, access: int, change: int) -> None:
+    @rule(
+        path=paths,
+        access=st.integers(-(10**15), 10**18),
+        change=st.integers(0, 10**18),
+        follow=st.booleans(),
+    )
+    def utimes(self, path: str, access: int, change: int, follow: bool) -> None:
         self.both(
-            lambda p: self.fs.utimes(p, access, change),
-            lambda p: os.utime(p, ns=(access, change)),
+            lambda p: self.fs.utimes(p, access, change, follow=follow),
+            lambda p: os.utime(p, ns=(access, change), follow_symlinks=follow),
             path,
         )
+
+    @rule(path=paths, follow=st.booleans())
+    def times(self, path: str, follow: bool) -> None:
+        """Those that were set, which alone are the same in both."""
+        self.utimes(path, 10**9, 2 * 10**9, follow)
+        here = outcome(lambda: self.fs.stat(f"/data/x/y/{path}", follow=follow)[-3:-1])
+        there = outcome(lambda: _times(f"{self.model}/x/y/{path}", follow))
+        assert here == there
+
+    @rule(path=st.sampled_from([".", "x", "x/y"]))
+    def statfs(self, path: str) -> None:
+        """What no limit changes; the rest is in test_limits.py."""
+        here = outcome(lambda: self.fs.statfs(f"/data/{path}").name_max)
+        assert here == os.statvfs(f"{self.model}/{path}").f_namemax
 
     @rule(path=paths, follow=st.booleans())
     def stat(self, path: str, follow: bool) -> None:

@@ -24,6 +24,7 @@ def test_the_lines_to_read_are_counted_and_few() -> None:
     assert said == sum(lines_of_code(path) for path in (FOLDER / "rust/src").glob("*.rs"))
     (confinement,) = re.findall(r"\*\*(\d+)\*\* \|$", TEXT, re.MULTILINE)
     assert int(confinement) < 1500
+    assert f"makes it {said}." in TEXT
 
 
 def test_every_test_it_names_exists() -> None:
