@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from floors import floors, native_python
@@ -65,7 +65,7 @@ def get():
 def transfer():
     assert sum(map(len, hyperlight.http.get(HERE + "/large"))) == SIZE
 """
-LATENCY, RATE = 1.5, 0.5
+LATENCY, RATE, TURNS = 1.5, 0.5, 3
 
 
 def measure() -> Iterator[Result]:
@@ -75,10 +75,13 @@ def measure() -> Iterator[Result]:
         work = {"port": port, "size": SIZE}
         budgets = {"received_bytes": 1 << 40}
         network = {"allow": f"http://127.0.0.1:{port}", "budgets": budgets}
-        host = json.loads(native_python(WORK.format(**work, instead="")))
+        same, own = (WORK.format(**work, instead=each) for each in ("", THROUGH_THE_HOST))
         with Sandbox(plugins={"net": network}, timeout=None) as sandbox:
-            plain = _run(sandbox, WORK.format(**work, instead=""))
-            through = _run(sandbox, WORK.format(**work, instead=THROUGH_THE_HOST))
+            turns = [
+                (json.loads(native_python(same)), _run(sandbox, same), _run(sandbox, own))
+                for _ in range(TURNS)
+            ]
+    host, plain, through = map(_best, zip(*turns, strict=True))
     most = LATENCY * host["get"] + exits
     for name, found in (("net.request", through), ("http.client in the guest", plain)):
         yield Result(
@@ -97,6 +100,15 @@ def measure() -> Iterator[Result]:
 
 def _rate(name: str, value: float, floor: float) -> Result:
     return Result(name, value, "GB/s", floor, "the same outside", RATE, higher_is_better=True)
+
+
+def _best(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Of each measure the quietest turn: the machine is shared, and the next turn another one."""
+    first, *others = found
+    return {
+        name: (min if name == "get" else max)(value, *(each[name] for each in others))
+        for name, value in first.items()
+    }
 
 
 def _run(sandbox: Sandbox, code: str) -> dict[str, float]:

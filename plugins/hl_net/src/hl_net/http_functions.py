@@ -28,7 +28,9 @@ from hyperlight_core.functions import HostCall, host_function
 __all__ = ["HttpFunctions"]
 
 _FIRST_PART = 64 << 10  # of the body, sent along with the head
-_HEAD_LIMIT = 3 << 10  # of a head that has a part of the body with it: both fit into the frame
+# Of a head that has a part of the body with it: the JSON, in which a byte may take two, has to end
+# before the attachment begins.
+_HEAD_LIMIT = 3 << 9
 _ERRORS = (CallLimitError, DeniedError, HostFunctionError, InvalidParamsError)
 
 
@@ -90,7 +92,7 @@ class HttpFunctions:
     def _reply(self, handle: int, exchange: Exchange, response: Head, call: HostCall) -> HttpReply:
         """The response's head, and with it what has arrived of the body."""
         headers, size = visible_headers(response.headers), 0
-        if _json_size(exchange.url, headers) <= _HEAD_LIMIT:
+        if response.size + len(exchange.url) <= _HEAD_LIMIT:
             buffer = call.reply_buffer(min(_FIRST_PART, call.reply_limit))
             size = exchange.read_into(buffer, call, wait=False)
             call.reply_size(size)
@@ -104,8 +106,3 @@ class HttpFunctions:
             size=size,
             end=exchange.ended,
         )
-
-
-def _json_size(url: str, headers: list[list[str]]) -> int:
-    """What they take at most: a character of a header, which is latin-1, takes one or two bytes."""
-    return len(url) + sum(2 * (len(name) + len(value)) + 6 for name, value in headers)

@@ -27,11 +27,13 @@ class Head:
     Attributes:
         status: such as 200.
         headers: names as they were written, and values.
+        size: of its text, in bytes.
         persistent: whether the connection may carry another request afterwards.
     """
 
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    size: int = 0
     persistent: bool = False
     _values: dict[bytes, list[bytes]] = field(default_factory=dict)
 
@@ -121,7 +123,7 @@ class ResponseReader:
 
 
 def _parse_head(text: bytes) -> Head:
-    head = Head()
+    head = Head(size=len(text))
     parser = httptools.HttpResponseParser(head)
     _feed(parser, text)
     version, head.status = parser.get_http_version(), parser.get_status_code()
