@@ -126,14 +126,29 @@ void hl_snapshot_unref(hl_snapshot *snapshot);
 uint64_t hl_snapshot_size(const hl_snapshot *snapshot);
 /* Bytes of RAM of the guest it was taken from. */
 uint64_t hl_snapshot_memory(const hl_snapshot *snapshot);
-/* Writes all of its memory into the file, sparse, and its vCPU state into `cpu`: *cpu_size is the room
- * before and the size after; -ENOSPC with the size if there is too little. */
-int hl_snapshot_save(hl_snapshot *snapshot, int memory_fd, void *cpu, size_t *cpu_size);
-/* Makes a snapshot over the file, which is mapped, not read, and must neither change nor shrink while
- * the snapshot lives. The descriptor stays the caller's. -EINVAL and the reason if anything of it is
- * not what hl_snapshot_save writes for the same config. */
-int hl_snapshot_load(const struct hl_config *config, int memory_fd, const void *cpu,
-                     size_t cpu_size, hl_snapshot **snapshot);
+/* Bytes that the vCPU's state takes in a state file; ranges of pages follow to its end. */
+#define HL_VCPU_STATE_SIZE 4256
+/* In a file: `count` pages from the page `first` of RAM on; ascending, and no two of them overlap. */
+struct hl_page_range {
+    uint32_t first, count;
+};
+
+/* Writes what differs from `parent` (from zeros, if that is NULL): the pages into the memory file,
+ * which is as large as RAM and sparse; the vCPU's state, and which pages those are, into the state file.
+ * Both files are empty. */
+int hl_snapshot_save(const hl_snapshot *snapshot, const hl_snapshot *parent, int memory_fd,
+                     int state_fd);
+/* Makes a snapshot over such files, which are untrusted. The memory file is mapped, not read, and must
+ * neither change nor shrink while the snapshot lives; the descriptor stays the caller's. `parent`, of
+ * which it takes a reference, or NULL as when it was saved. -EINVAL and the reason if anything is not
+ * what hl_snapshot_save writes for the same config. */
+int hl_snapshot_load(const struct hl_config *config, hl_snapshot *parent, int memory_fd,
+                     const void *state, size_t state_size, hl_snapshot **snapshot);
+/* Has VMs get these pages as their own as soon as they map this snapshot, without waiting until the
+ * guest writes to them; before it is used. -EINVAL if `ranges` is not what hl_vm_save_written writes. */
+int hl_snapshot_prefetch(hl_snapshot *snapshot, const void *ranges, size_t size);
+/* Writes the ranges of the pages that may differ from the VM's last snapshot into an empty file. */
+int hl_vm_save_written(hl_vm *vm, int fd);
 
 /* cdef end */
 #endif

@@ -36,8 +36,12 @@ static int pages_of_pagemap(hl_vm *vm, struct page_set *set) {
 
 int dirty_pages(hl_vm *vm, struct page_set *set) {
     page_set_clear(set);
-    if (!vm->log_on)
+    if (!vm->log_on && (vm->ran || !vm->base))
         return pages_of_pagemap(vm, set);
+    if (!vm->log_on) {
+        page_set_add(set, &vm->written);
+        return 0;
+    }
     struct kvm_dirty_log log = {.slot = HL_SLOT_RAM, .dirty_bitmap = set->words};
     int result = vm_ioctl(vm, KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG");
     if (!result)

@@ -46,6 +46,7 @@ struct hl_snapshot {
     struct hl_config config; /* of the VM it was taken from; image_fd is -1 */
     hl_snapshot *parent;     /* the one it shares pages with, or NULL; holds a reference */
     struct page_set own;     /* the pages it holds itself */
+    struct page_set first;   /* those that guests write to first; no room if they are not known */
     int memory_fd;   /* as large as RAM, sparse: holes where `own` has no page; -1 if it has none */
     uint8_t *memory; /* the whole of it, mapped read-only; NULL if it has none */
     struct cpu_state cpu;

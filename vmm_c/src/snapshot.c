@@ -7,8 +7,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const uint8_t zeros[HL_PAGE_SIZE];
-
 hl_snapshot *hl_snapshot_ref(hl_snapshot *snapshot) {
     atomic_fetch_add_explicit(&snapshot->references, 1, memory_order_relaxed);
     return snapshot;
@@ -23,6 +21,7 @@ void hl_snapshot_unref(hl_snapshot *snapshot) {
         if (snapshot->memory_fd >= 0)
             close(snapshot->memory_fd);
         page_set_free(&snapshot->own);
+        page_set_free(&snapshot->first);
         free(snapshot);
         snapshot = parent;
     }
@@ -66,6 +65,12 @@ const uint8_t *snapshot_page(const hl_snapshot *snapshot, size_t page) {
         if (page_set_has(&snapshot->own, page))
             return snapshot->memory + page * HL_PAGE_SIZE;
     return NULL;
+}
+
+const uint8_t *snapshot_bytes(const hl_snapshot *snapshot, size_t page) {
+    static const uint8_t zeros[HL_PAGE_SIZE];
+    const uint8_t *bytes = snapshot_page(snapshot, page);
+    return bytes ? bytes : zeros;
 }
 
 const hl_snapshot *snapshot_root(const hl_snapshot *snapshot) {
@@ -128,14 +133,14 @@ static hl_snapshot *choose_parent(hl_vm *vm, struct page_set *candidates) {
 /* Of the pages that may differ from the parent's, keeps those that do. */
 static void choose_pages(hl_vm *vm, hl_snapshot *snapshot, const struct page_set *candidates) {
     size_t page = page_set_next(candidates, 0);
-    for (; page < candidates->pages; page = page_set_next(candidates, page + 1)) {
-        const uint8_t *old = snapshot_page(snapshot->parent, page);
-        if (memcmp(vm->ram + page * HL_PAGE_SIZE, old ? old : zeros, HL_PAGE_SIZE))
+    for (; page < candidates->pages; page = page_set_next(candidates, page + 1))
+        if (memcmp(vm->ram + page * HL_PAGE_SIZE, snapshot_bytes(snapshot->parent, page),
+                   HL_PAGE_SIZE))
             page_set_add_range(&snapshot->own, page, 1);
-    }
 }
 
-static int write_all(int fd, const uint8_t *from, size_t size, off_t offset) {
+int write_all(int fd, const void *bytes, size_t size, off_t offset) {
+    const uint8_t *from = bytes;
     while (size) {
         ssize_t written = pwrite(fd, from, size, offset);
         if (written < 0 && errno == EINTR)
@@ -196,35 +201,4 @@ int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
         page_set_clear(&vm->written);
     *out = snapshot;
     return 0;
-}
-
-/* ---- to and from a file ------------------------------------------------------------------------------ */
-/* All pages of the snapshot and of its ancestors. */
-static int all_pages(const hl_snapshot *snapshot, struct page_set *set) {
-    int result = page_set_init(set, snapshot->own.pages);
-    for (; !result && snapshot; snapshot = snapshot->parent)
-        page_set_add(set, &snapshot->own);
-    return result;
-}
-
-int hl_snapshot_save(hl_snapshot *snapshot, int memory_fd, void *cpu, size_t *cpu_size) {
-    struct page_set set;
-    size_t room = *cpu_size;
-    *cpu_size = sizeof snapshot->cpu;
-    if (room < sizeof snapshot->cpu)
-        return hl_fail(-ENOSPC, "the vCPU state needs %zu bytes", *cpu_size);
-    memcpy(cpu, &snapshot->cpu, sizeof snapshot->cpu);
-    if (ftruncate(memory_fd, 0) || ftruncate(memory_fd, (off_t)snapshot->config.memory))
-        return hl_fail(-errno, "sizing the snapshot file: %s", strerror(errno));
-    int result = all_pages(snapshot, &set);
-    if (result)
-        return result;
-    for (size_t page = page_set_next(&set, 0); !result && page < set.pages;
-         page = page_set_next(&set, page + 1)) {
-        const uint8_t *bytes = snapshot_page(snapshot, page);
-        if (memcmp(bytes, zeros, HL_PAGE_SIZE))
-            result = write_all(memory_fd, bytes, HL_PAGE_SIZE, (off_t)(page * HL_PAGE_SIZE));
-    }
-    page_set_free(&set);
-    return result;
 }

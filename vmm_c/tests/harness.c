@@ -1,6 +1,9 @@
 /* harness.c: runs the test cases named on the command line; --list names them all. */
-#include "harness.h"
+#define _GNU_SOURCE
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
+#include "harness.h"
 
 static struct test_case *tests;
 const struct hl_limits no_limits = {INT64_MAX, INT64_MAX};
@@ -88,4 +91,21 @@ int64_t test_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+struct test_files test_save(const hl_snapshot *snapshot, const hl_snapshot *parent) {
+    struct test_files files = {.memory_fd = memfd_create("test", MFD_CLOEXEC)};
+    int state_fd = memfd_create("test", MFD_CLOEXEC);
+    CHECK(files.memory_fd >= 0 && state_fd >= 0);
+    CHECK(!hl_snapshot_save(snapshot, parent, files.memory_fd, state_fd));
+    ssize_t size = pread(state_fd, files.state, sizeof files.state, 0);
+    CHECK(size >= HL_VCPU_STATE_SIZE && (size_t)size < sizeof files.state);
+    files.size = (size_t)size;
+    close(state_fd);
+    return files;
+}
+
+int test_load(const struct test_files *files, hl_snapshot *parent, hl_snapshot **snapshot) {
+    struct hl_config config = test_config();
+    return hl_snapshot_load(&config, parent, files->memory_fd, files->state, files->size, snapshot);
 }

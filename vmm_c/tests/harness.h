@@ -48,6 +48,14 @@ hl_vm *test_vm(void);
 /* Calls a method of it, with the members of params as JSON text, and returns how it left. */
 struct hl_exit test_call(hl_vm *vm, const char *method, const char *params,
                          const struct hl_limits *limits);
+/* A snapshot in files, of which this has the content of one; the caller closes the other. */
+struct test_files {
+    int memory_fd;
+    size_t size;
+    uint8_t state[65536];
+};
+struct test_files test_save(const hl_snapshot *snapshot, const hl_snapshot *parent);
+int test_load(const struct test_files *files, hl_snapshot *parent, hl_snapshot **snapshot);
 extern const struct hl_limits no_limits;
 int64_t test_now_ns(void);
 
