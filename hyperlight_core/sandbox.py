@@ -17,7 +17,7 @@ from hyperlight_core.guests import GuestImage, Progress, find_guest
 from hyperlight_core.machine import MachineSpec
 from hyperlight_core.states import State, StateSnapshot
 from hyperlight_core.table import CallCheck, CallObserver
-from hyperlight_core.vm import VmConfig
+from hyperlight_core.vm import Counters, VmConfig
 
 __all__ = ["RunResult", "Sandbox", "Snapshot", "parse_size"]
 
@@ -235,6 +235,15 @@ class Sandbox:
     def status(self) -> str:
         """One of "ready", "running", "poisoned" and "closed"."""
         return self._state.status
+
+    @property
+    def counters(self) -> Counters:
+        """Exits, resets and copied pages of the VM so far.
+
+        Raises:
+            StateError: the sandbox is closed.
+        """
+        return self._state.counters
 
     def __enter__(self) -> Self:
         return self

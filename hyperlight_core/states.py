@@ -39,6 +39,7 @@ from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
 from hyperlight_core.table import HostFunctionTable, Selection
 from hyperlight_core.transitions import NOTHING, Boot, GuestCallback, Nothing, Transition
+from hyperlight_core.vm import Counters
 
 __all__ = [
     "NOTHING",
@@ -268,6 +269,11 @@ class State:
     def explain(self) -> list[str]:
         """What the plugins grant, one line each, as `hyperlight run --explain` prints them."""
         return self._machine.plugins.explain()
+
+    @property
+    def counters(self) -> Counters:
+        """What the sandbox's VM has done so far, in this state and before."""
+        return self._machine.vm.counters()
 
     # ---- use ----
 

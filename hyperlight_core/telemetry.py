@@ -1,7 +1,7 @@
 """A Sandbox that tells OpenTelemetry what it does, if there is an SDK; needs the extra `otel`.
 
 Spans: `sandbox.start`, `sandbox.run`, `sandbox.call`, `sandbox.restore` (a reset, too), and within
-them `hostcall NAME`. Metrics: the durations of all of these, and the bytes of host calls.
+them `hostcall NAME`. Metrics: the durations of all of these, exits of the VM, bytes of host calls.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, StatusCode
 
+from hyperlight_core.errors import StateError
 from hyperlight_core.guests import GuestImage
 from hyperlight_core.sandbox import RunResult, Sandbox, Snapshot
 from hyperlight_core.table import CallObserver, CallRecord
@@ -30,11 +31,15 @@ _durations = _meter.create_histogram(
 _call_durations = _meter.create_histogram(
     "hyperlight.host_call.duration", "s", "Time of host calls."
 )
+_exits = _meter.create_counter("hyperlight.exits", "{exit}", "Times the guest left the VM.")
 _bytes = _meter.create_counter("hyperlight.host_call.size", "By", "Bytes that host calls moved.")
 
 
 class TracedSandbox(Sandbox):
     """A Sandbox with spans and metrics; takes and does the same."""
+
+    #: Exits that the metric has been told of.
+    _told = 0
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class TracedSandbox(Sandbox):
                 after_host_call(record)
 
         name = guest.name if isinstance(guest, GuestImage) else Path(guest).name
-        with _operation("sandbox.start") as span:
+        with self._operation("sandbox.start") as span:
             span.set_attribute("hyperlight.guest", name)
             super().__init__(guest, after_host_call=observe, **options)
 
@@ -57,36 +62,43 @@ class TracedSandbox(Sandbox):
         self, code: str | bytes | os.PathLike[str], *, argv: list[str] | None = None
     ) -> RunResult:
         """As in Sandbox."""
-        with _operation("sandbox.run") as span:
+        with self._operation("sandbox.run") as span:
             result = super().run(code, argv=argv)
             span.set_attribute("hyperlight.exit_code", result.exit_code)
             return result
 
     def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
         """As in Sandbox."""
-        with _operation("sandbox.call") as span:
+        with self._operation("sandbox.call") as span:
             span.set_attribute("hyperlight.function", function)
             return super().call(function, *args, **kwargs)
 
     def restore(self, snapshot: Snapshot) -> None:
         """As in Sandbox."""
-        with _operation("sandbox.restore"):
+        with self._operation("sandbox.restore"):
             super().restore(snapshot)
 
+    @contextmanager
+    def _operation(self, name: str) -> Iterator[Span]:
+        """A span around an operation, its duration by name and outcome, and its exits."""
+        began, outcome = time.perf_counter(), "ok"
+        with _tracer.start_as_current_span(name) as span:
+            try:
+                yield span
+            except BaseException as error:
+                outcome = type(error).__name__
+                raise
+            finally:
+                seconds = time.perf_counter() - began
+                _durations.record(seconds, {"operation": name, "outcome": outcome})
+                self._tell_exits(name)
 
-@contextmanager
-def _operation(name: str) -> Iterator[Span]:
-    """A span around an operation, and its duration by name and outcome."""
-    began, outcome = time.perf_counter(), "ok"
-    with _tracer.start_as_current_span(name) as span:
-        try:
-            yield span
-        except BaseException as error:
-            outcome = type(error).__name__
-            raise
-        finally:
-            seconds = time.perf_counter() - began
-            _durations.record(seconds, {"operation": name, "outcome": outcome})
+    def _tell_exits(self, name: str) -> None:
+        # Where it has not started, or is closed by now, nothing can be read.
+        with suppress(AttributeError, StateError):
+            exits = self.counters.exits
+            _exits.add(exits - self._told, {"operation": name})
+            self._told = exits
 
 
 def _record(record: CallRecord) -> None:

@@ -28,7 +28,15 @@ from hyperlight_core.errors import (
 from hyperlight_core.guests import GuestImage
 from hyperlight_core.machine import MachineSpec
 from hyperlight_core.table import HostFunctionTable
-from hyperlight_core.vm import CONTROL_ADDRESS, NEVER_NS, Buffers, Exit, ExitKind, VmConfig
+from hyperlight_core.vm import (
+    CONTROL_ADDRESS,
+    NEVER_NS,
+    Buffers,
+    Counters,
+    Exit,
+    ExitKind,
+    VmConfig,
+)
 
 __all__ = [
     "FAKE_CONFIG",
@@ -98,6 +106,7 @@ class FakeVm:
         self._steps: Iterator[Exit | None] | None = None
         self._memory = bytearray(config.memory)
         self._console_used = 0
+        self._exits = 0
         self._killed = False
         self._lock = threading.Lock()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -121,6 +130,7 @@ class FakeVm:
         """Run the guest until the host is needed; see `Vm.run`."""
         self._open_memory()
         self._console_used = 0
+        self._exits += 1
         began = time.thread_time_ns()
         while (left := self._step(deadline_ns, began + cpu_ns)) is None:
             pass
@@ -179,6 +189,10 @@ class FakeVm:
         if self._wake_fd < 0:
             raise StateError("the VM is closed")
         return self._memory
+
+    def counters(self) -> Counters:
+        """Exits so far; the rest it does not have."""
+        return Counters(self._exits, 0, 0, 0, 0)
 
     def set_table_version(self, version: int) -> None:
         """Remember it in `table_version`."""

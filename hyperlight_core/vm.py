@@ -226,6 +226,9 @@ class VirtualMachine(Protocol):
     def write(self, address: int, data: bytes) -> None:
         """Overwrite guest memory."""
 
+    def counters(self) -> Counters:
+        """What it has done since it was made."""
+
     def set_table_version(self, version: int) -> None:
         """Tell the guest that the host functions within its reach have changed."""
 

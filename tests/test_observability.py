@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,27 @@ def test_durations_and_sizes_are_measured(
     assert ("hyperlight.operation.duration", "sandbox.run") in points
     assert ("hyperlight.host_call.duration", "tools.double") in points
     assert ("hyperlight.host_call.size", "unknown") in points
+    assert ("hyperlight.exits", "sandbox.run") in points
+
+
+def test_exits_are_counted_once_each(
+    exporters: tuple[Any, InMemoryMetricReader], spans: InMemorySpanExporter
+) -> None:
+    """All of them, of clones as well, and whatever the operations were."""
+
+    def counted() -> float:
+        data = exporters[1].get_metrics_data()
+        metrics = data.resource_metrics[0].scope_metrics[0].metrics if data else []
+        points = [m.data.data_points for m in metrics if m.name == "hyperlight.exits"]
+        return sum(getattr(point, "value", 0) for point in chain.from_iterable(points))
+
+    before = counted()
+    with TracedSandbox(plugins=PLUGINS) as sandbox:
+        sandbox.run(CODE)
+        sandbox.reset()
+        with sandbox.clone() as twin:
+            twin.run(CODE)
+            assert counted() - before == sandbox.counters.exits + twin.counters.exits > 4
 
 
 def test_without_an_sdk_it_is_silent() -> None:
