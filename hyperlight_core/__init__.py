@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperlight_core.errors import *  # noqa: F403 - the whole tree is public
 from hyperlight_core.errors import __all__ as _errors
-from hyperlight_core.sandbox import RunResult, Sandbox, Snapshot
+from hyperlight_core.sandbox import RunResult, Sandbox, Snapshot, load_snapshot
 
 if TYPE_CHECKING:
     from hyperlight_core.async_sandbox import AsyncSandbox, AsyncSandboxPool
@@ -21,6 +21,7 @@ __all__ = [  # noqa: PLE0604 - all of them are strings
     "SandboxExecutor",
     "SandboxPool",
     "Snapshot",
+    "load_snapshot",
 ]
 
 #: What is imported on first use, because what it is built on takes long, and where it is.

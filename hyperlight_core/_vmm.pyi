@@ -140,6 +140,8 @@ class Lib:
     HL_PAGE_SIZE: int
     HL_BOOT_INFO_ADDRESS: int
     HL_RAM_ADDRESS: int
+    HL_VCPU_STATE_SIZE: int
+    HL_PREFETCH_MAXIMUM: int
     HL_EXCEPTION_STACK_TOP: int
     HL_GUEST_ADDRESS: int
     HL_IMAGE_ADDRESS: int
@@ -194,17 +196,22 @@ class Lib:
     def hl_snapshot_size(self, snapshot: Snapshot, /) -> int: ...
     def hl_snapshot_memory(self, snapshot: Snapshot, /) -> int: ...
     def hl_snapshot_save(
-        self, snapshot: Snapshot, memory_fd: int, cpu: CData, cpu_size: Out[int], /
+        self, snapshot: Snapshot, parent: Snapshot, memory_fd: int, state_fd: int, /
     ) -> int: ...
     def hl_snapshot_load(
         self,
         config: Config,
+        parent: Snapshot,
         memory_fd: int,
-        cpu: CData | bytes,
-        cpu_size: int,
+        state: CData | bytes,
+        state_size: int,
         snapshot: Out[Snapshot],
         /,
     ) -> int: ...
+    def hl_snapshot_prefetch(
+        self, snapshot: Snapshot, ranges: CData | bytes, size: int, /
+    ) -> int: ...
+    def hl_vm_save_written(self, vm: VM, fd: int, /) -> int: ...
 
 ffi: FFI
 lib: Lib

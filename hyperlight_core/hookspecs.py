@@ -60,6 +60,10 @@ class SnapshotToken:
     """
 
     plugin_state: dict[str, Any] = field(default_factory=dict)
+    #: What a snapshot on disk keeps, by plugin too: a JSON value, such as the numbers of the open
+    #: handles. A sandbox that starts from there gets this alone, to tell the guest that they are
+    #: gone; the file may have been altered meanwhile.
+    on_disk: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
@@ -26,6 +28,7 @@ from hyperlight_core.guests import BootRequest, GuestImage
 from hyperlight_core.handover import Handover
 from hyperlight_core.hookspecs import SnapshotToken
 from hyperlight_core.plugins import PluginSet, load_plugins
+from hyperlight_core.snapshot_files import SavedSnapshot, open_snapshot, write_snapshot
 from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable, Selection
 from hyperlight_core.vm import MemorySnapshot, VirtualMachine, Vm, VmConfig, VmFactory
 
@@ -69,13 +72,34 @@ class MachineSnapshot:
         guest: kind of the guest it was taken from.
         memory: the guest's part.
         token: the plugins' part.
-        plugins: the configurations of the plugins, whose handles `token` may hold; None before any.
+        plugins: the configurations of the plugins, whose handles `token` may hold; None before any
+            and for a snapshot from disk.
+        saved: the snapshot on disk that it is.
     """
 
     guest: str
     memory: MemorySnapshot
     token: SnapshotToken
     plugins: Mapping[str, object] | None = None
+    saved: SavedSnapshot | None = None
+
+    def save(self, path: Path, *, parent: Path | None = None) -> None:
+        """Write it to disk; see `StateSnapshot.save`."""
+        write_snapshot(
+            self.memory,
+            path,
+            guest=self.guest,
+            plugins=tuple(sorted(self.plugins or ())),
+            handles=self.token.on_disk,
+            parent=None if parent is None else open_snapshot(parent, verify=False),
+        )
+
+    @classmethod
+    def of(cls, saved: SavedSnapshot) -> MachineSnapshot:
+        """A snapshot from disk, without the handles that were open."""
+        manifest = saved.manifest
+        token = SnapshotToken(on_disk=dict(manifest.handles))
+        return cls(manifest.guest, saved.memory, token, saved=saved)
 
 
 class CallContext:
@@ -106,13 +130,16 @@ class CallContext:
             again = partial(self.call, method, params, attachment=attachment, limits=limits)
             return handover.do(again)
         try:
-            return machine.calls.call(
+            reply = machine.calls.call(
                 method, params, attachment=attachment, limits=limits or machine.spec.limits
             )
         except BaseException as error:
             if not machine.calls.running:
                 machine.poison_if_unfinished(error)
             raise
+        if machine.untried is not None:
+            machine.note_first_writes()
+        return reply
 
     def boot(self, request: BootRequest | None = None) -> None:
         """Start a guest that was only loaded; see `GuestCalls.boot` for what it raises."""
@@ -167,6 +194,7 @@ class Machine:
         calls: guest calls; use them inside `using` only.
         context: the guest calls of whoever uses the machine.
         current: the state that may be used now; kept by `states`.
+        untried: the snapshot on disk it began with, if nobody knows yet what a first call writes.
 
     Raises:
         ConfigurationError: something in `spec` cannot be; the subclass says what.
@@ -176,6 +204,8 @@ class Machine:
     def __init__(self, spec: MachineSpec, start: MachineSnapshot | None = None) -> None:
         self.spec = spec
         self.current: object = None
+        saved = start.saved if start else None
+        self.untried = saved if saved and not saved.complete else None
         self._lock = threading.Lock()
         self._owner: int | None = None
         self.context = CallContext(self)
@@ -219,7 +249,7 @@ class Machine:
         """
         cached = snapshot_store.find(spec) if spec.cache else None
         if cached is not None:
-            start = MachineSnapshot(spec.guest.kind, cached, SnapshotToken())
+            start = MachineSnapshot.of(cached)
             return cls(spec, start), start
         # The guest starts without any plugin, so that what is kept holds nothing of this sandbox.
         with cls(replace(spec, plugins={}, stream=None)) as bare, bare.using():
@@ -373,6 +403,9 @@ class Machine:
             self._check_config(snapshot.memory.config)
         if snapshot.plugins is not spec.plugins:
             self._check_plugins(snapshot.plugins)
+        for name in snapshot.saved.manifest.plugins if snapshot.saved else ():
+            if name not in spec.plugins:
+                raise ConfigurationError(f"the snapshot needs the plugin {name!r}")
 
     def _check_config(self, theirs: VmConfig) -> None:
         for name, ours in vars(self.spec.config).items():
@@ -395,6 +428,13 @@ class Machine:
                 raise ConfigurationError(
                     f"the snapshot was taken with another configuration of the plugin {name!r}"
                 )
+
+    def note_first_writes(self) -> None:
+        """After the first call: keep what it wrote beside the snapshot, if that can be."""
+        saved, self.untried = self.untried, None
+        if saved is not None and isinstance(self.vm, Vm):
+            with contextlib.suppress(OSError):
+                saved.note_first_writes(self.vm)
 
     # ---- end -----------------------------------------------------------------------------------
 

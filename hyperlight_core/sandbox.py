@@ -19,7 +19,7 @@ from hyperlight_core.states import State, StateSnapshot
 from hyperlight_core.table import CallCheck, CallObserver
 from hyperlight_core.vm import Counters, VmConfig
 
-__all__ = ["RunResult", "Sandbox", "Snapshot", "parse_size"]
+__all__ = ["RunResult", "Sandbox", "Snapshot", "load_snapshot", "parse_size"]
 
 _LARGE_PAGE = 2**21
 _SIZE = TypeAdapter(ByteSize)
@@ -46,6 +46,20 @@ class _Ready(State, functions=[lambda _function: True]):
 
 
 Snapshot = StateSnapshot[_Ready]
+
+
+def load_snapshot(path: str | os.PathLike[str], *, verify: bool = True) -> Snapshot:
+    """A snapshot that `Snapshot.save` wrote, to start sandboxes from, or to restore them.
+
+    Args:
+        path: of the directory. Its memory is mapped: it must not change while it is in use.
+        verify: whether to compare the checksums, which reads all of its memory.
+
+    Raises:
+        ConfigurationError: it is damaged, or not for this machine; the message says how.
+        OSError: it cannot be read.
+    """
+    return Snapshot.load(_Ready, path, verify=verify)
 
 
 def parse_size(size: int | str) -> int:
@@ -82,6 +96,7 @@ class Sandbox:
         after_host_call: told of each host call after it, with its outcome and time.
         buffer: bytes that one frame may have in each direction.
         cache: whether the started guest is kept on disk for the next process.
+        start: a snapshot to begin with, of a sandbox with the same guest, memory and buffers.
 
     Raises:
         ConfigurationError: something asked for cannot be; the subclass says what.
@@ -106,6 +121,7 @@ class Sandbox:
         after_host_call: CallObserver | None = None,
         buffer: int | str = "1MiB",
         cache: bool = True,
+        start: Snapshot | None = None,
     ) -> None:
         frame = _rounded(parse_size(buffer), 4096)
         image = find_guest(guest, guest_options, progress)
@@ -119,7 +135,7 @@ class Sandbox:
             observe=after_host_call,
             cache=cache and image.boot is not None,
         )
-        state = _Ready.start(spec)
+        state = _Ready.start(spec) if start is None else _Ready.start_from(spec, start)
         self._begin(state, state.snapshot(), image.requests)
 
     def _begin(self, state: _Ready, start: Snapshot, requests: frozenset[str]) -> None:

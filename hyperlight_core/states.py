@@ -15,11 +15,13 @@ A state that has moved on is consumed: every later use raises SandboxConsumedErr
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import (
     Any,
     ClassVar,
@@ -37,6 +39,7 @@ from hyperlight_core.calls import Limits, Reply
 from hyperlight_core.errors import IllegalTransitionError, SandboxConsumedError
 from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
+from hyperlight_core.snapshot_files import open_snapshot
 from hyperlight_core.table import HostFunctionTable, Selection
 from hyperlight_core.transitions import NOTHING, Boot, GuestCallback, Nothing, Transition
 from hyperlight_core.vm import Counters
@@ -109,6 +112,41 @@ class StateSnapshot(Generic[_S]):
     attributes: Mapping[str, Any]
     entry: MachineSnapshot | None
 
+    def save(
+        self, path: str | os.PathLike[str], *, parent: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Write the guest as it is here to a directory, for `State.start_from` in any process.
+
+        Neither its past nor what its author has set on the object is kept, and no open handle.
+
+        Args:
+            path: of the directory, which is not there yet.
+            parent: a snapshot in the same folder; only what differs from it is stored.
+
+        Raises:
+            ConfigurationError: `parent` is of another kind, damaged or elsewhere.
+            OSError: the directory is there already or cannot be written.
+        """
+        self.machine.save(Path(path), parent=None if parent is None else Path(parent))
+
+    @classmethod
+    def load(
+        cls, state: type[_S], path: str | os.PathLike[str], *, verify: bool = True
+    ) -> StateSnapshot[_S]:
+        """The snapshot in a directory, which is untrusted, as one of `state`.
+
+        Args:
+            state: what the guest is in.
+            path: of the directory. Its memory is mapped: it must not change while it is in use.
+            verify: whether to compare the checksums, which reads all of its memory.
+
+        Raises:
+            ConfigurationError: it is damaged, or not for this machine; the message says how.
+            OSError: it cannot be read.
+        """
+        machine = MachineSnapshot.of(open_snapshot(Path(path), verify=verify))
+        return StateSnapshot(state, machine, (), {}, None)
+
 
 @dataclass(frozen=True, eq=False)
 class Mark(Generic[_S]):
@@ -176,6 +214,26 @@ class State:
         except BaseException:
             machine.close()
             raise
+
+    @classmethod
+    def start_from(cls, spec: MachineSpec, snapshot: StateSnapshot[Self]) -> Self:
+        """This state in a new sandbox, as it was at the snapshot; memory is shared until written.
+
+        Raises:
+            ConfigurationError: the snapshot is of another kind of sandbox, or `spec` cannot be.
+            HypervisorError: KVM is missing or fails.
+        """
+        machine = Machine(spec, snapshot.machine)
+        try:
+            state = cls._remade(machine, snapshot)
+            with machine.using():
+                state._take_over()
+                if cls.use is Use.RESET and state._entry is None:
+                    state._entry = machine.snapshot()
+        except BaseException:
+            machine.close()
+            raise
+        return state
 
     @classmethod
     def _enter(cls, machine: Machine, past: tuple[StateSnapshot[Any], ...]) -> Self:
@@ -363,15 +421,7 @@ class State:
         """
         taken = snapshot or self.snapshot()
         self._check_same(taken)
-        machine = Machine(self._machine.spec, taken.machine)
-        try:
-            twin = self._remade(machine, taken)
-            with machine.using():
-                twin._take_over()
-        except BaseException:
-            machine.close()
-            raise
-        return twin
+        return self.start_from(self._machine.spec, taken)
 
     # ---- moving ----
 

@@ -157,27 +157,48 @@ class MemorySnapshot:
         """Bytes of memory it holds itself, beyond the snapshot it shares pages with."""
         return lib.hl_snapshot_size(self._handle)
 
-    def save(self, memory_fd: int) -> bytes:
-        """Write its memory into a file, sparse, and return the vCPU's state.
+    def save(self, memory_fd: int, state_fd: int, parent: MemorySnapshot | None = None) -> None:
+        """Write what differs from `parent`, or all of it, into two empty files.
+
+        Args:
+            memory_fd: gets the memory, sparse.
+            state_fd: gets the vCPU's state, and which pages the other file holds.
+            parent: a snapshot with an equal `config`.
 
         Raises:
+            ConfigurationError: `parent` is of another configuration.
             HypervisorError: writing fails.
         """
-        size = ffi.new("size_t *", 65536)
-        cpu = ffi.new("uint8_t[]", size[0])
-        _check(lib.hl_snapshot_save(self._handle, memory_fd, cpu, size))
-        return bytes(ffi.buffer(cpu, size[0]))
+        _check(lib.hl_snapshot_save(self._handle, _handle_of(parent), memory_fd, state_fd))
 
     @classmethod
-    def load(cls, config: VmConfig, memory_fd: int, cpu: bytes) -> MemorySnapshot:
+    def load(
+        cls, config: VmConfig, memory_fd: int, state: bytes, parent: MemorySnapshot | None = None
+    ) -> MemorySnapshot:
         """A snapshot over a file, which is mapped and must not change while this object lives.
 
         Raises:
-            ConfigurationError: the file is not what `save` writes for such a VM.
+            ConfigurationError: the content is not what `save` writes for such a VM.
         """
         out = ffi.new("hl_snapshot **")
-        _check(lib.hl_snapshot_load(_native(config), memory_fd, cpu, len(cpu), out))
+        arguments = (_native(config), _handle_of(parent), memory_fd, state, len(state))
+        _check(lib.hl_snapshot_load(*arguments, out))
         return cls(config, out[0])
+
+    def prefetch(self, ranges: bytes) -> None:
+        """Have VMs get some pages as their own as soon as they begin here; before it is used.
+
+        Args:
+            ranges: what `Vm.save_written` wrote.
+
+        Raises:
+            ConfigurationError: it is malformed, or names more pages than it is worth.
+        """
+        _check(lib.hl_snapshot_prefetch(self._handle, ranges, len(ranges)))
+
+
+def _handle_of(snapshot: MemorySnapshot | None) -> Any:
+    return ffi.NULL if snapshot is None else snapshot._handle  # noqa: SLF001
 
 
 def _error_text() -> str:
@@ -420,6 +441,14 @@ class Vm:
         code = lib.hl_vm_restore(self._handle, snapshot._handle)  # noqa: SLF001
         if code:
             _check(code)
+
+    def save_written(self, file: int) -> None:
+        """Write which pages may differ from the last snapshot into an empty file.
+
+        Raises:
+            HypervisorError: writing fails.
+        """
+        _check(lib.hl_vm_save_written(self._handle, file))
 
     def kill(self) -> None:
         """Stop the running guest, or the next run. Any thread; does nothing once closed."""

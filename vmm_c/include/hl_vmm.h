@@ -144,8 +144,10 @@ int hl_snapshot_save(const hl_snapshot *snapshot, const hl_snapshot *parent, int
  * what hl_snapshot_save writes for the same config. */
 int hl_snapshot_load(const struct hl_config *config, hl_snapshot *parent, int memory_fd,
                      const void *state, size_t state_size, hl_snapshot **snapshot);
+#define HL_PREFETCH_MAXIMUM 2048
 /* Has VMs get these pages as their own as soon as they map this snapshot, without waiting until the
- * guest writes to them; before it is used. -EINVAL if `ranges` is not what hl_vm_save_written writes. */
+ * guest writes to them; before it is used. -EINVAL if `ranges` is not what hl_vm_save_written writes, or
+ * more than HL_PREFETCH_MAXIMUM pages. */
 int hl_snapshot_prefetch(hl_snapshot *snapshot, const void *ranges, size_t size);
 /* Writes the ranges of the pages that may differ from the VM's last snapshot into an empty file. */
 int hl_vm_save_written(hl_vm *vm, int fd);

@@ -14,7 +14,7 @@ int page_set_init(struct page_set *set, size_t pages) {
 
 void page_set_free(struct page_set *set) {
     free(set->words);
-    set->words = NULL;
+    *set = (struct page_set){0};
 }
 
 void page_set_clear(struct page_set *set) {

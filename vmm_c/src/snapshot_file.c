@@ -158,5 +158,11 @@ int hl_snapshot_load(const struct hl_config *config, hl_snapshot *parent, int me
 int hl_snapshot_prefetch(hl_snapshot *snapshot, const void *ranges, size_t size) {
     page_set_free(&snapshot->first);
     int result = page_set_init(&snapshot->first, snapshot->own.pages);
-    return result ? result : read_ranges(&snapshot->first, ranges, size);
+    if (!result)
+        result = read_ranges(&snapshot->first, ranges, size);
+    if (!result && page_set_count(&snapshot->first) > HL_PREFETCH_MAXIMUM)
+        result = hl_fail(-EINVAL, "more than %d pages to prefetch", HL_PREFETCH_MAXIMUM);
+    if (result)
+        page_set_free(&snapshot->first);
+    return result;
 }

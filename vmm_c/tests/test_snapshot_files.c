@@ -241,6 +241,20 @@ TEST(prefetched_pages_are_as_in_the_snapshot) {
     end();
 }
 
+TEST(more_pages_than_a_first_run_writes_are_not_prefetched) {
+    struct hl_config config = test_config();
+    config.memory = 4 * TEST_MEMORY;
+    struct hl_page_range many = {0, HL_PREFETCH_MAXIMUM}, more = {0, HL_PREFETCH_MAXIMUM + 1};
+    hl_vm *large;
+    hl_snapshot *snapshot;
+    CHECK(!hl_vm_create(&config, &large) && !hl_vm_snapshot(large, &snapshot));
+    CHECK(!hl_snapshot_prefetch(snapshot, &many, sizeof many));
+    CHECK(hl_snapshot_prefetch(snapshot, &more, sizeof more) == -EINVAL);
+    CHECK(!hl_vm_restore(large, snapshot));
+    hl_snapshot_unref(snapshot);
+    hl_vm_close(large);
+}
+
 TEST(what_a_run_writes_is_recorded_as_ranges) {
     begin();
     struct hl_page_range ranges[600];
