@@ -85,6 +85,12 @@ class Counters(CData):
     pages_copied: int
     restores: int
 
+class PageRange(CData):
+    """`struct hl_page_range *`."""
+
+    first: int
+    count: int
+
 class FFI:
     """The part of cffi's compiled FFI object that this package uses."""
 

@@ -175,9 +175,10 @@ def test_a_snapshot_of_another_configuration(vm: Vm) -> None:
 
 def test_a_snapshot_travels_through_a_file(vm: Vm, tmp_path: Path) -> None:
     count(vm)
-    with (tmp_path / "memory").open("w+b") as file:
-        vcpu = vm.snapshot().save(file.fileno())
-        loaded = MemorySnapshot.load(CONFIG, file.fileno(), vcpu)
+    state = tmp_path / "state"
+    with (tmp_path / "memory").open("w+b") as file, state.open("xb") as state_file:
+        vm.snapshot().save(file.fileno(), state_file.fileno())
+        loaded = MemorySnapshot.load(CONFIG, file.fileno(), state.read_bytes())
         # A tenth of memory is not even written.
         assert os.fstat(file.fileno()).st_blocks * 512 < CONFIG.memory / 10
     with Vm(CONFIG) as other:

@@ -1,10 +1,6 @@
 /* test_snapshots.c: random walks over trees of snapshots, compared byte for byte with whole copies. */
 #include <errno.h>
-<<<<<<< HEAD
 #include <fcntl.h>
-#include <sys/mman.h>
-=======
->>>>>>> b72886c (Keep deltas and page ranges in snapshot files; prefetch what guests write first)
 #include <unistd.h>
 #include "harness.h"
 #include "snapshot.h"
