@@ -69,3 +69,14 @@ def test_the_page_on_pools_prints_what_its_comments_say() -> None:
     assert found.stderr == ""
     printed = [line for line in found.stdout.splitlines() if line]
     assert printed == re.findall(r"^ *print.*  # (.*)$", code, re.MULTILINE)
+
+
+def test_the_page_about_snapshots_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """What its comments say is what it prints."""
+    page = (ROOT / "docs" / "snapshots.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    expected = re.findall(r"stdout\)  # (.*)", code)
+    assert len(expected) > 1
+    assert (found.stdout.split(), found.stderr) == (expected, "")

@@ -23,6 +23,7 @@ _COMMANDS = {
     "schema": "hyperlight_core.cli.schema:schema",
     "doctor": "hyperlight_core.cli.inspection:doctor",
     "image": "hyperlight_core.cli.images:image",
+    "snapshot": "hyperlight_core.cli.snapshot:snapshot",
     "bench": "hyperlight_core.cli.bench:bench",
 }
 

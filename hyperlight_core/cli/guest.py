@@ -26,7 +26,7 @@ from hyperlight_core.machine import Machine, MachineSpec
 from hyperlight_core.sandbox import Sandbox, parse_size
 from hyperlight_core.vm import VmConfig
 
-__all__ = ["execute", "run"]
+__all__ = ["execute", "read_script", "run"]
 
 #: Options may stand on both sides of the script; what is unknown, or behind `--`, is its own.
 _RUN_SETTINGS = {"ignore_unknown_options": True}
@@ -87,7 +87,7 @@ def run(
     output = Output(as_json=as_json)
 
     def job() -> int:
-        code = _read_script(script)
+        code = read_script(script)
         plugins = plugin_configurations(ctx)
         with progress_bar() as progress:
             image = find_guest("python", {"packages": packages}, progress)
@@ -125,7 +125,7 @@ def _print_granted(lines: list[str]) -> None:
         click.echo(line, err=True)
 
 
-def _read_script(script: str) -> str:
+def read_script(script: str) -> str:
     """The source, decoded as Python does it."""
     try:
         source = sys.stdin.buffer.read() if script == "-" else Path(script).read_bytes()

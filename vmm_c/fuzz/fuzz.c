@@ -1,4 +1,5 @@
 /* fuzz.c: the VM that the fuzzers share, and how far a guest is let go on in it. */
+#define _GNU_SOURCE
 #include "fuzz.h"
 
 /* The tests' own helpers, without their main. */
