@@ -4,6 +4,7 @@
 #include <linux/mman.h>
 #include "ranges.h"
 
+#define LARGE_PAGE 0x200000UL
 #define TWO_GIB 0x80000000UL
 #define PAGE_MASK (HL_PAGE_SIZE - 1UL)
 #define STACK_DATA 0x10000UL
@@ -89,7 +90,12 @@ static int64_t choose_place(uint64_t address, uint64_t size, int flags) {
     address &= ~PAGE_MASK;
     if (address && address + size > address && range_is_free(address, address + size))
         return (int64_t)address;
-    uint64_t place = range_gap(size, flags & MAP_32BIT ? TWO_GIB : UINT64_MAX);
+    uint64_t limit = flags & MAP_32BIT ? TWO_GIB : UINT64_MAX;
+    uint64_t place = size >= LARGE_PAGE ? range_gap(size + LARGE_PAGE - HL_PAGE_SIZE, limit) : 0;
+    /* As Linux does: the host then has a large library's code in large pages, one fault each. */
+    if (place)
+        return (int64_t)((place + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1));
+    place = range_gap(size, limit);
     return place ? (int64_t)place : -ENOMEM;
 }
 
