@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -71,3 +72,9 @@ def median(sorted_samples: list[float]) -> float:
 def percentile(sorted_samples: list[float], share: float) -> float:
     """The one that `share` of them do not exceed."""
     return sorted_samples[min(len(sorted_samples) - 1, int(len(sorted_samples) * share))]
+
+
+def private_mib() -> float:
+    """Private memory of this process in MiB; proc_pid_smaps(5)."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024

@@ -1,18 +1,14 @@
-"""Starts: the first one ever, from the snapshot on disk, from a clone; memory of idle clones."""
+"""Starts: the first one ever, and from the snapshot on disk."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from measure import Result, median, samples
 
 from hyperlight_core import Sandbox
-
-CLONES = 100
 
 
 def measure() -> Iterator[Result]:
@@ -39,40 +35,9 @@ def measure() -> Iterator[Result]:
         2.5,
         target_is_value=True,
     )
-    yield from _clones()
 
 
 def _first_output(*, cache: bool) -> None:
     with Sandbox(cache=cache, timeout=None) as sandbox:
         if sandbox.run("print('hello')").stdout != "hello\n":
             raise RuntimeError("the guest printed something else")
-
-
-def _clones() -> Iterator[Result]:
-    with Sandbox(timeout=None) as sandbox:
-        before, began = _private_mib(), time.perf_counter()
-        twins = [sandbox.clone() for _ in range(CLONES)]
-        rate = CLONES / (time.perf_counter() - began)
-        yield Result(
-            "clones created", rate, "1/s", target=500, higher_is_better=True, target_is_value=True
-        )
-        for twin in twins:
-            twin.run("print('hello')")
-        each = (_private_mib() - before) / CLONES
-        yield Result(
-            "private memory of a clone that has printed",
-            each,
-            "MiB",
-            6,
-            "best published peer",
-            1.5,
-            target_is_value=True,
-        )
-        for twin in twins:
-            twin.close()
-
-
-def _private_mib() -> float:
-    """Private memory of this process, from proc(5)."""
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
