@@ -14,7 +14,8 @@ from typing import Any
 from typing_extensions import Self
 
 from hyperlight_core import snapshot_store
-from hyperlight_core.calls import GuestCalls, Limits, Reply, StreamCallback
+from hyperlight_core.calls import GuestCalls, Limits, Reply
+from hyperlight_core.console import StreamCallback
 from hyperlight_core.errors import (
     ConfigurationError,
     SandboxBusyError,

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from typing_extensions import Self
 
-from hyperlight_core.calls import Limits, StreamCallback
+from hyperlight_core.calls import Limits
+from hyperlight_core.console import StreamCallback
 from hyperlight_core.errors import ConfigurationError, GuestExitedError
 from hyperlight_core.guests import GuestImage, Progress, find_guest
 from hyperlight_core.machine import MachineSpec

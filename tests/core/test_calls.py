@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperlight_core import wire
-from hyperlight_core.calls import STDERR, STDOUT, Console, GuestCalls, Limits
+from hyperlight_core.calls import GuestCalls, Limits
+from hyperlight_core.console import STDERR, STDOUT, Console
 from hyperlight_core.errors import (
     CpuTimeExceededError,
     GuestCrashedError,
