@@ -112,17 +112,18 @@ def test_taking_snapshots_and_restoring_them(origin: Sandbox) -> None:
     stays_flat(10_000 if LONG else 500, once)
 
 
-def test_sandboxes_of_a_pool_that_come_back_well_crashed_or_killed(hostile: GuestImage) -> None:
+def crash(sandbox: Sandbox) -> None:
+    with pytest.raises(GuestCrashedError):
+        sandbox.call("peek", address=0)
+
+
+def test_sandboxes_of_a_pool_that_come_back_killed_crashed_or_well(hostile: GuestImage) -> None:
     with SandboxPool(Sandbox(hostile, memory="8MiB"), size=2, warm=0) as pool:
 
         def once(number: int) -> None:
-            held = pool.acquire()
-            assert held.call("count") == 1
-            if number % 3 == 0:
-                held.kill()
-            elif number % 3 == 1:
-                with pytest.raises(GuestCrashedError):
-                    held.call("peek", address=0)
-            pool.release(held)
+            for end in (Sandbox.kill, crash, Sandbox.reset):
+                with pool.sandbox() as held:
+                    assert held.call("count") == 1
+                    end(held)
 
-        stays_flat(10_000 if LONG else 300, once)
+        stays_flat(4_000 if LONG else 100, once)
