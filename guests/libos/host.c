@@ -59,10 +59,9 @@ void console_write(uint32_t stream, const void *text, size_t size) {
 
 void console_message(const char *text) { console_write(HL_CONSOLE_STDERR, text, strlen(text)); }
 
-/* Bytes that must have been freed for an idle guest, and for one that waits, to give them back: what a
- * short call needs for itself it will need again. */
-#define RELEASE_WHEN_IDLE 0x100000
-#define RELEASE_WHEN_BLOCKED 0x1000000
+/* Bytes that must have been freed for a guest that stops to give them back: what one call needed the
+ * next will need again, and each page of it costs two faults then. */
+#define RELEASE_WHEN 0x1000000
 
 /* ---- parking and the end --------------------------------------------------------------------- */
 void guest_exit(int status) {
@@ -71,7 +70,7 @@ void guest_exit(int status) {
 }
 
 void host_park_blocked(int64_t deadline_ns) {
-    memory_release_free(RELEASE_WHEN_BLOCKED);
+    memory_release_free(RELEASE_WHEN);
     control_block()->park_deadline_ns = deadline_ns;
     leave(HL_PORT_PARK, HL_PARK_BLOCKED);
 }
@@ -139,7 +138,7 @@ long host_serve(const void *reply_frame, size_t size, const struct hl_frame **re
     if (error)
         return error;
     int64_t parked_ns = clock_monotonic_ns();
-    memory_release_free(RELEASE_WHEN_IDLE);
+    memory_release_free(RELEASE_WHEN);
     leave(HL_PORT_PARK, HL_PARK_IDLE);
     clock_idle(parked_ns);
     *request = in_frame();

@@ -6,8 +6,10 @@
 #include "snapshot.h"
 
 /* Beyond this many pages the log is started anew after a reset, so that one large run does not make
- * every later reset dear: 4 MiB, a tenth of a millisecond of copying. */
+ * every later reset dear: 4 MiB, some hundred microseconds of copying; more where the run before was
+ * large as well, because the next one will be, too. */
 #define KEEP_LOGGED 1024
+#define KEEP_LOGGED_OFTEN 8192
 
 /* A page once logged stays in the log, mapped writable, because it will be written again. Those that have
  * not changed are let go when there are many more in the log than one run writes, and not too often:
@@ -46,10 +48,11 @@ static size_t give_back(hl_vm *vm, const hl_snapshot *snapshot, const struct pag
     return end - page >= GIVE_BACK && !release_pages(vm, page, end) ? end : page;
 }
 
-static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct page_set *set) {
+static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct page_set *set,
+                         size_t keep) {
     size_t count = 0, next, end;
     for (size_t page = page_set_next(set, 0); page < set->pages; page = next, count++) {
-        end = count < KEEP_LOGGED ? page : give_back(vm, snapshot, set, page);
+        end = count < keep ? page : give_back(vm, snapshot, set, page);
         if (end > page) {
             count += end - page - 1;
             next = page_set_next(set, end);
@@ -95,9 +98,11 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
         snapshot_add_path(&vm->scratch, vm->base, meeting);
         snapshot_add_path(&vm->scratch, target, meeting);
     }
+    bool often = vm->copied > KEEP_LOGGED / 2 && vm->copied <= KEEP_LOGGED_OFTEN;
+    size_t keep = often ? KEEP_LOGGED_OFTEN : KEEP_LOGGED;
     bool audit = ++vm->since_audit > AUDIT_AFTER && vm->copied > 2 * vm->usual + AUDIT_SLACK;
-    vm->copied =
-        audit ? copy_changed_pages(vm, target, &vm->scratch) : copy_pages(vm, target, &vm->scratch);
+    vm->copied = audit ? copy_changed_pages(vm, target, &vm->scratch)
+                       : copy_pages(vm, target, &vm->scratch, keep);
     if (audit)
         vm->since_audit = 0;
     else if (vm->since_audit == 1)
@@ -105,7 +110,7 @@ static int reset(hl_vm *vm, hl_snapshot *target) {
     vm->counters.resets++;
     vm->counters.pages_copied += vm->copied;
     arrive(vm, target);
-    return audit || vm->copied > KEEP_LOGGED ? dirty_forget(vm, &vm->scratch) : 0;
+    return audit || vm->copied > keep ? dirty_forget(vm, &vm->scratch) : 0;
 }
 
 /* One fault of the guest's and two of the host's less for each page; a kernel without it, before Linux
@@ -129,7 +134,7 @@ static int map_anew(hl_vm *vm, hl_snapshot *target) {
     madvise(vm->ram, vm->config.memory, MADV_HUGEPAGE);
     page_set_clear(&vm->scratch);
     snapshot_add_path(&vm->scratch, target, root);
-    copy_pages(vm, target, &vm->scratch);
+    copy_pages(vm, target, &vm->scratch, KEEP_LOGGED);
     prefetch(vm, &target->first);
     vm->counters.restores++;
     arrive(vm, target);
