@@ -77,5 +77,6 @@ def test_two_hundred_connections_of_eight_guests(run: Any, online: Any, echo: An
         sizes.append(_memory())
     assert echo.connections == len(sizes) * GUESTS * CONNECTIONS
     descriptors, threads = _held()
-    assert (descriptors <= before[0], threads) == (True, before[1])
+    assert descriptors <= before[0]
+    assert threads <= before[1]  # a lookup that another test gave up may have ended meanwhile
     assert sizes[-1] - sizes[0] <= GROWTH, sizes
