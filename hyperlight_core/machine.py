@@ -345,6 +345,11 @@ class Machine:
             self.poison(error)
 
     @property
+    def failure(self) -> BaseException | None:
+        """What poisoned it, or None."""
+        return self._poison
+
+    @property
     def status(self) -> str:
         """One of "ready", "running", "poisoned" and "closed"."""
         if self._closed:

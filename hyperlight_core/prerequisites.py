@@ -73,6 +73,7 @@ def test_checks() -> list[Check]:
     """What `make test` needs besides: other programs to compare with and to talk to."""
     return [
         check_program("curl", "curl"),
+        check_program("gdb", "gdb"),
         check_program("nginx", "nginx-light"),
         check_program("unzip", "unzip"),
         check_fuzzer(),

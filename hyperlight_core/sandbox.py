@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from typing_extensions import Self
@@ -18,7 +18,10 @@ from hyperlight_core.guests import GuestImage, Progress, find_guest
 from hyperlight_core.machine import MachineSpec
 from hyperlight_core.states import State, StateSnapshot
 from hyperlight_core.table import CallCheck, CallObserver
-from hyperlight_core.vm import Counters, VmConfig
+from hyperlight_core.vm import Counters, Vm, VmConfig, VmFactory
+
+if TYPE_CHECKING:
+    from hyperlight_core.debug.crash_report import CrashReport
 
 __all__ = ["RunResult", "Sandbox", "Snapshot", "load_snapshot", "parse_size"]
 
@@ -98,6 +101,7 @@ class Sandbox:
         buffer: bytes that one frame may have in each direction.
         cache: whether the started guest is kept on disk for the next process.
         start: a snapshot to begin with, of a sandbox with the same guest, memory and buffers.
+        vm: makes the micro-VM; with a `debug.gdb_stub.Debugger` it is one that gdb can debug.
 
     Raises:
         ConfigurationError: something asked for cannot be; the subclass says what.
@@ -123,6 +127,7 @@ class Sandbox:
         buffer: int | str = "1MiB",
         cache: bool = True,
         start: Snapshot | None = None,
+        vm: VmFactory = Vm,
     ) -> None:
         frame = _rounded(parse_size(buffer), 4096)
         image = find_guest(guest, guest_options, progress)
@@ -135,6 +140,7 @@ class Sandbox:
             check=on_host_call,
             observe=after_host_call,
             cache=cache and image.boot is not None,
+            vm=vm,
         )
         state = _Ready.start(spec) if start is None else _Ready.start_from(spec, start)
         self._begin(state, state.snapshot(), image.requests)
@@ -235,6 +241,25 @@ class Sandbox:
         twin = type(self).__new__(type(self))
         twin._begin(self._state.clone(start), start, self._requests)  # noqa: SLF001 - of this class
         return twin
+
+    def crash_report(self) -> CrashReport:
+        """What the guest was doing when it stopped: registers, backtrace, last host calls.
+
+        The calls are there if a `debug.last_calls.LastCalls` was given as `after_host_call`.
+        """
+        from hyperlight_core.debug.crash_report import crash_report  # noqa: PLC0415 - rarely used
+
+        return self._state.inspect(crash_report)
+
+    def write_core(self, path: str | os.PathLike[str]) -> None:
+        """Write the guest as it is now, crashed or not, into an ELF core file for gdb.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from hyperlight_core.debug.core_file import write_core  # noqa: PLC0415 - rarely used
+
+        self._state.inspect(lambda machine: write_core(machine, path))
 
     def kill(self) -> None:
         """Stop what the guest is doing, from any thread; the sandbox is poisoned."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -78,6 +78,7 @@ _Metadata_contra = TypeVar("_Metadata_contra", bound=Transition, contravariant=T
 _Next_co = TypeVar("_Next_co", bound="State", covariant=True)
 _Previous_co = TypeVar("_Previous_co", bound="State", covariant=True)
 _S = TypeVar("_S", bound="State")
+_T = TypeVar("_T")
 
 
 class Sandbox(Protocol):
@@ -381,6 +382,15 @@ class State:
                 machine.restore(self._entry)
         finally:
             machine.release()
+
+    def inspect(self, look: Callable[[Machine], _T]) -> _T:
+        """What `look` makes of the machine, poisoned or not, while nobody else uses it.
+
+        Raises:
+            StateError: the state is consumed, closed or busy in this thread.
+        """
+        with self._machine.using(self, poisoned=True):
+            return look(self._machine)
 
     # ---- snapshots of this state ----
 

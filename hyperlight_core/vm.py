@@ -33,6 +33,7 @@ __all__ = [
     "Counters",
     "Exit",
     "ExitKind",
+    "Fault",
     "MemorySnapshot",
     "Registers",
     "VirtualMachine",
@@ -121,6 +122,20 @@ class Registers:
     rflags: int
     fs_base: int
     gs_base: int
+
+
+class Fault(NamedTuple):
+    """A CPU exception that the guest did not handle.
+
+    Attributes:
+        vector: its number.
+        error_code: as the CPU gives it, or 0.
+        address: of the last page fault; means something only if this is one.
+    """
+
+    vector: int
+    error_code: int
+    address: int
 
 
 class Counters(NamedTuple):
@@ -415,6 +430,17 @@ class Vm:
         out = ffi.new("struct hl_registers *")
         _check(lib.hl_vm_get_registers(self._handle, out))
         return Registers(*(getattr(out, item.name) for item in fields(Registers)))
+
+    def set_registers(self, registers: Registers) -> None:
+        """Make the registers those given, flags a program may not set left out."""
+        _check(
+            lib.hl_vm_set_registers(self._handle, ffi.new("struct hl_registers *", vars(registers)))
+        )
+
+    def fault(self) -> Fault:
+        """The CPU exception of the last exit, if that was a FAULT."""
+        result = self._exit
+        return Fault(result.vector, result.error_code, result.address)
 
     def counters(self) -> Counters:
         """Exits, ioctls, resets and copied pages so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -214,3 +215,49 @@ def test_a_file_that_is_no_program(tmp_path: Path) -> None:
     (tmp_path / "stump").chmod(0o755)
     result = hyperlight("exec", str(tmp_path / "stump"))
     assert (result.returncode, result.stderr.count(b"\n")) == (125, 1)
+
+
+def test_a_program_that_crashes_is_reported_with_a_core_file(tmp_path: Path) -> None:
+    """The status is what a shell gives; the report says where, the file is one of gdb's kind."""
+    source, program, core = (tmp_path / name for name in ("crash.c", "crash", "core"))
+    source.write_text("int main(void) { *(volatile int *)0x18 = 1; }")
+    subprocess.run(["gcc", "-o", str(program), str(source)], check=True)
+    result = hyperlight("exec", "--core", str(core), str(program))
+    assert (result.returncode, result.stdout) == (139, b"")
+    assert b"fault address 0x18\n" in result.stderr
+    assert re.search(rb"#0 .* in main\+0x\w+ from /usr/bin/crash\n", result.stderr)
+    assert core.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_a_script_that_crashes_its_interpreter_is_reported(tmp_path: Path) -> None:
+    """Python's own account of it comes from faulthandler, the host's from outside."""
+    code = "import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(0x18)"
+    result = run(code, "--core", str(tmp_path / "core"))
+    assert result.returncode == 139
+    assert b"Fatal Python error: Segmentation fault" in result.stderr
+    assert b'File "-", line 1 in <module>' in result.stderr
+    assert re.search(rb"#\d+ .* in PyEval_EvalCode\+0x\w+ from .*python", result.stderr)
+    assert (tmp_path / "core").exists()
+
+
+def test_a_run_that_does_not_crash_leaves_no_core_file(tmp_path: Path) -> None:
+    result = run("raise SystemExit(139)", "--core", str(tmp_path / "core"))
+    assert (result.returncode, result.stderr) == (139, b"")
+    assert not (tmp_path / "core").exists()
+
+
+def test_a_script_waits_for_gdb(tmp_path: Path) -> None:
+    """Gdb leaves at once, and the script runs."""
+    command = [sys.executable, "-m", "hyperlight_core", "run", "--gdb", "0", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin
+        assert process.stderr
+        process.stdin.write(b"print('hello')")
+        process.stdin.close()
+        port = process.stderr.readline().rpartition(b":")[2].decode().strip()
+        gdb = ["gdb", "-nx", "-batch", "-ex", f"target remote localhost:{port}", "-ex", "detach"]
+        subprocess.run(gdb, check=True, capture_output=True)
+        assert process.wait(timeout=30) == 0
+        assert process.stdout
+        assert process.stdout.read() == b"hello\n"

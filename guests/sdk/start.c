@@ -10,6 +10,7 @@ __attribute__((section(".note.hyperlight"), used, aligned(4))) static const stru
 
 /* The host has set RSP to the end of the guest's memory. */
 __asm__(".globl _start\n"
+        ".type _start, @function\n"
         "_start: xor %ebp, %ebp\n"
         "  and $-16, %rsp\n"
         "  call hl_main\n"

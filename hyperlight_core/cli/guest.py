@@ -13,11 +13,19 @@ from pathlib import Path
 import click
 
 from hyperlight_core.calls import Limits
+from hyperlight_core.cli.debugging import (
+    Debugging,
+    core_option,
+    gdb_option,
+    tell_of_machine,
+    tell_of_sandbox,
+)
 from hyperlight_core.cli.output import Output
 from hyperlight_core.cli.plugin_options import PluginOptionsCommand, plugin_configurations
 from hyperlight_core.cli.progress import progress_bar
 from hyperlight_core.cli.status import NotExecutableError, NotFoundError
 from hyperlight_core.cli.trace import print_call
+from hyperlight_core.debug.last_calls import LastCalls
 from hyperlight_core.errors import ConfigurationError, GuestExitedError
 from hyperlight_core.guests import BootRequest, GuestImage, find_guest
 from hyperlight_core.hookspecs import StateInfo
@@ -68,6 +76,8 @@ def _not_an_option(ctx: click.Context, _parameter: click.Parameter, value: str) 
 @_output
 @_explain
 @_trace
+@gdb_option
+@core_option
 @_json
 @click.pass_context
 def run(
@@ -81,6 +91,8 @@ def run(
     output_limit: str,
     explain: bool,
     trace: bool,
+    gdb_port: int | None,
+    core: str | None,
     as_json: bool,
 ) -> int:
     """Run the Python SCRIPT, or standard input if it is -, in a sandbox."""
@@ -91,23 +103,29 @@ def run(
         plugins = plugin_configurations(ctx)
         with progress_bar() as progress:
             image = find_guest("python", {"packages": packages}, progress)
-        sandbox = Sandbox(
-            _explained(image) if explain else image,
-            plugins=plugins,
-            memory=memory,
-            timeout=timeout,
-            output_limit=parse_size(output_limit),
-            stream=output,
-            after_host_call=print_call if trace else None,
-            cache=not explain,
-        )
-        with sandbox:
-            if explain:
-                _print_granted(sandbox.explain())
-            status = sandbox.run(code, argv=[script, *arguments]).exit_code
-            if explain:
-                sandbox.run("import os; os._exit(0)")
-            return status
+        with Debugging.of(image, gdb_port) as debugging:
+            sandbox = Sandbox(
+                _explained(image) if explain else image,
+                plugins=plugins,
+                memory=memory,
+                timeout=timeout,
+                output_limit=parse_size(output_limit),
+                stream=output,
+                after_host_call=LastCalls(print_call if trace else None),
+                cache=not explain,
+                vm=debugging.vm,
+            )
+            with sandbox:
+                if explain:
+                    _print_granted(sandbox.explain())
+                debugging.stop_next()
+                try:
+                    status = sandbox.run(code, argv=[script, *arguments]).exit_code
+                finally:
+                    tell_of_sandbox(sandbox, core)
+                if explain:
+                    sandbox.run("import os; os._exit(0)")
+                return status
 
     return output.report(job)
 
@@ -147,6 +165,8 @@ def read_script(script: str) -> str:
 @_output
 @_explain
 @_trace
+@gdb_option
+@core_option
 @_json
 @click.pass_context
 def execute(
@@ -159,6 +179,8 @@ def execute(
     output_limit: str,
     explain: bool,
     trace: bool,
+    gdb_port: int | None,
+    core: str | None,
     as_json: bool,
 ) -> int:
     """Run a Linux PROGRAM of this machine, with the libraries it needs, in a sandbox."""
@@ -169,15 +191,18 @@ def execute(
             packed = pack_program(_find_program(program), progress=progress)
         boot = BootRequest((packed.path, *arguments), _ENVIRONMENT)
         image = GuestImage(program, packed.key, image=packed.image, boot=boot)
-        spec = MachineSpec(
-            _explained(image) if explain else image,
-            VmConfig(parse_size(memory)),
-            plugin_configurations(ctx),
-            boot_limits=Limits(timeout, output=parse_size(output_limit)),
-            stream=output,
-            observe=print_call if trace else None,
-        )
-        return _run_to_end(spec, explain=explain)
+        with Debugging.of(image, gdb_port) as debugging:
+            debugging.stop_next()
+            spec = MachineSpec(
+                _explained(image) if explain else image,
+                VmConfig(parse_size(memory)),
+                plugin_configurations(ctx),
+                boot_limits=Limits(timeout, output=parse_size(output_limit)),
+                stream=output,
+                observe=LastCalls(print_call if trace else None),
+                vm=debugging.vm,
+            )
+            return _run_to_end(spec, core, explain=explain)
 
     return output.report(job)
 
@@ -191,7 +216,7 @@ def _find_program(program: str) -> Path:
     raise NotFoundError(f"{program}: no such program")
 
 
-def _run_to_end(spec: MachineSpec, *, explain: bool) -> int:
+def _run_to_end(spec: MachineSpec, core: str | None, *, explain: bool) -> int:
     """Start the guest with everything its plugins grant; its exit status."""
     with Machine(spec) as machine, machine.using() as calls:
         if explain:
@@ -203,4 +228,6 @@ def _run_to_end(spec: MachineSpec, *, explain: bool) -> int:
             calls.boot(spec.guest.boot)
         except GuestExitedError as end:
             return end.status
+        finally:
+            tell_of_machine(machine, core)
     raise ConfigurationError(f"{spec.guest.name} waits for requests instead of running to an end")

@@ -297,6 +297,7 @@ int cpu_set(hl_vm *vm, const struct cpu_state *state) {
     int result = VCPU(vm, KVM_SET_XSAVE, (void *)state->xsave);
     if (result)
         return result;
+    vm->system_registers.cr2 = 0;
     leave_registers(vm, &state->registers);
     /* Nothing pending, nothing masked. */
     memset(&vm->run->s.regs.events, 0, sizeof vm->run->s.regs.events);

@@ -41,7 +41,8 @@ static int report_fault(hl_vm *vm, struct hl_exit *result) {
         frame[0] = 0xff;
     result->vector = (uint32_t)frame[0];
     result->error_code = frame[1];
-    result->address = sregs.cr2;
+    /* Who hands the exception on to the guest sets registers, and must not lose this one. */
+    result->address = vm->system_registers.cr2 = sregs.cr2;
     return finish(result, HL_EXIT_FAULT, 0);
 }
 
