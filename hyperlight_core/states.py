@@ -15,13 +15,10 @@ A state that has moved on is consumed: every later use raises SandboxConsumedErr
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import (
     Any,
     ClassVar,
@@ -39,7 +36,7 @@ from hyperlight_core.calls import Limits, Reply
 from hyperlight_core.errors import IllegalTransitionError, SandboxConsumedError
 from hyperlight_core.hookspecs import StateInfo
 from hyperlight_core.machine import CallContext, Machine, MachineSnapshot, MachineSpec
-from hyperlight_core.snapshot_files import open_snapshot
+from hyperlight_core.state_snapshots import Mark, StateSnapshot
 from hyperlight_core.table import HostFunctionTable, Selection
 from hyperlight_core.transitions import NOTHING, Boot, GuestCallback, Nothing, Transition
 from hyperlight_core.vm import Counters
@@ -93,69 +90,6 @@ class Sandbox(Protocol):
 
     def close(self) -> None:
         """Let go of everything; a second call does nothing."""
-
-
-@dataclass(frozen=True, eq=False)
-class StateSnapshot(Generic[_S]):
-    """A state at one moment, with its past; restores this sandbox or another of the same kind.
-
-    Attributes:
-        state: its class.
-        machine: guest and plugins.
-        past: the states it came from, the oldest first, each as it was left.
-        attributes: what its author had set on the object.
-        entry: what a state with Use.RESET goes back to after each call.
-    """
-
-    state: type[_S]
-    machine: MachineSnapshot
-    past: tuple[StateSnapshot[Any], ...]
-    attributes: Mapping[str, Any]
-    entry: MachineSnapshot | None
-
-    def save(
-        self, path: str | os.PathLike[str], *, parent: str | os.PathLike[str] | None = None
-    ) -> None:
-        """Write the guest as it is here to a directory, for `State.start_from` in any process.
-
-        Neither its past nor what its author has set on the object is kept, and no open handle.
-
-        Args:
-            path: of the directory, which is not there yet.
-            parent: a snapshot in the same folder; only what differs from it is stored.
-
-        Raises:
-            ConfigurationError: `parent` is of another kind, damaged or elsewhere.
-            OSError: the directory is there already or cannot be written.
-        """
-        self.machine.save(Path(path), parent=None if parent is None else Path(parent))
-
-    @classmethod
-    def load(
-        cls, state: type[_S], path: str | os.PathLike[str], *, verify: bool = True
-    ) -> StateSnapshot[_S]:
-        """The snapshot in a directory, which is untrusted, as one of `state`.
-
-        Args:
-            state: what the guest is in.
-            path: of the directory. Its memory is mapped: it must not change while it is in use.
-            verify: whether to compare the checksums, which reads all of its memory.
-
-        Raises:
-            ConfigurationError: it is damaged, or not for this machine; the message says how.
-            OSError: it cannot be read.
-        """
-        machine = MachineSnapshot.of(open_snapshot(Path(path), verify=verify))
-        return StateSnapshot(state, machine, (), {}, None)
-
-
-@dataclass(frozen=True, eq=False)
-class Mark(Generic[_S]):
-    """A place in the past of one sandbox, to roll back to from any later state."""
-
-    state: type[_S]
-    past: tuple[StateSnapshot[Any], ...]
-    _machine: Machine
 
 
 class State:
@@ -448,7 +382,7 @@ class State:
         with self._machine.using(self, poisoned=True):
             past, depth = self._past, len(mark.past)
             if (
-                mark._machine is not self._machine
+                mark.machine is not self._machine
                 or depth >= len(past)
                 or past[depth].state is not mark.state
                 or any(a is not b for a, b in zip(past, mark.past, strict=False))
