@@ -31,7 +31,13 @@ from hyperlight_core.hookspecs import SnapshotToken
 from hyperlight_core.plugins import PluginSet, load_plugins
 from hyperlight_core.snapshot_files import SavedSnapshot, open_snapshot, write_snapshot
 from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable, Selection
-from hyperlight_core.vm import MemorySnapshot, VirtualMachine, Vm, VmConfig, VmFactory
+from hyperlight_core.vm import (
+    MemorySnapshot,
+    VirtualMachine,
+    Vm,
+    VmConfig,
+    VmFactory,
+)
 
 __all__ = ["CallContext", "Machine", "MachineSnapshot", "MachineSpec"]
 
@@ -407,6 +413,7 @@ class Machine:
             )
         if snapshot.memory.config is not spec.config:
             self._check_config(snapshot.memory.config)
+            self._check_place(snapshot.memory)
         if snapshot.plugins is not spec.plugins:
             self._check_plugins(snapshot.plugins)
         for name in snapshot.saved.manifest.plugins if snapshot.saved else ():
@@ -420,6 +427,11 @@ class Machine:
                 raise ConfigurationError(
                     f"the snapshot was taken with {name}={other}, this sandbox has {name}={ours}"
                 )
+
+    def _check_place(self, memory: object) -> None:
+        """What was in a process of its own shall not come into this one."""
+        if isinstance(self.vm, Vm) and not isinstance(memory, MemorySnapshot):
+            raise ConfigurationError("the snapshot was taken with another isolation")
 
     def _check_plugins(self, theirs: Mapping[str, object] | None) -> None:
         """Handles that another configuration granted must not come with a snapshot."""

@@ -102,6 +102,7 @@ class Sandbox:
         cache: whether the started guest is kept on disk for the next process.
         start: a snapshot to begin with, of a sandbox with the same guest, memory and buffers.
         vm: makes the micro-VM; with a `debug.gdb_stub.Debugger` it is one that gdb can debug.
+        isolation: None, or "process" for a VM in a confined process of its own.
 
     Raises:
         ConfigurationError: something asked for cannot be; the subclass says what.
@@ -128,6 +129,7 @@ class Sandbox:
         cache: bool = True,
         start: Snapshot | None = None,
         vm: VmFactory = Vm,
+        isolation: str | None = None,
     ) -> None:
         frame = _rounded(parse_size(buffer), 4096)
         image = find_guest(guest, guest_options, progress)
@@ -140,7 +142,7 @@ class Sandbox:
             check=on_host_call,
             observe=after_host_call,
             cache=cache and image.boot is not None,
-            vm=vm,
+            vm=_vm_factory(isolation, vm),
         )
         state = _Ready.start(spec) if start is None else _Ready.start_from(spec, start)
         self._begin(state, state.snapshot(), image.requests)
@@ -292,6 +294,18 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _vm_factory(isolation: str | None, vm: VmFactory) -> VmFactory:
+    """What makes the VM."""
+    if isolation is None:
+        return vm
+    if isolation != "process":
+        raise ConfigurationError(f"isolation is None or 'process', not {isolation!r}")
+    # What few need is not loaded for all.
+    from hyperlight_core.isolation import IsolatedVm  # noqa: PLC0415
+
+    return IsolatedVm
 
 
 def _rounded(size: int, unit: int) -> int:

@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,14 +42,20 @@ def driver(guest: MakeGuest) -> GuestImage:
     return dataclasses.replace(image, requests=frozenset({"run", "call"}))
 
 
-@pytest.fixture
-def python(driver: GuestImage, sandbox: MakeSandbox) -> Sandbox:
-    return sandbox(driver, **SMALL)
+@pytest.fixture(params=[None, "process"])
+def isolation(request: pytest.FixtureRequest) -> Any:
+    """Where the VM is: in this process, or in one of its own."""
+    return request.param
 
 
 @pytest.fixture
-def native(hostile: GuestImage, sandbox: MakeSandbox) -> Sandbox:
-    return sandbox(hostile, **SMALL)
+def python(driver: GuestImage, sandbox: MakeSandbox, isolation: str | None) -> Sandbox:
+    return sandbox(driver, isolation=isolation, **SMALL)
+
+
+@pytest.fixture
+def native(hostile: GuestImage, sandbox: MakeSandbox, isolation: str | None) -> Sandbox:
+    return sandbox(hostile, isolation=isolation, **SMALL)
 
 
 # ---- configuration -----------------------------------------------------------------------------
@@ -209,10 +216,10 @@ def test_snapshots_bring_back_any_moment(native: Sandbox) -> None:
 
 
 def test_a_snapshot_restores_another_sandbox_of_its_kind(
-    native: Sandbox, hostile: GuestImage, sandbox: MakeSandbox
+    native: Sandbox, hostile: GuestImage, sandbox: MakeSandbox, isolation: str | None
 ) -> None:
     native.call("count")
-    other = sandbox(hostile, **SMALL)
+    other = sandbox(hostile, isolation=isolation, **SMALL)
     other.restore(native.snapshot())
     assert other.call("count") == 2
 
@@ -292,12 +299,14 @@ def test_closing_stops_an_endless_loop(native: Sandbox) -> None:
     assert native.status == "closed"
 
 
-def test_a_sandbox_dropped_without_a_word_gives_everything_back(hostile: GuestImage) -> None:
-    Sandbox(hostile, memory="8MiB").close()
+def test_a_sandbox_dropped_without_a_word_gives_everything_back(
+    hostile: GuestImage, isolation: str | None
+) -> None:
+    Sandbox(hostile, memory="8MiB", isolation=isolation).close()
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        Sandbox(hostile, memory="8MiB")
+        Sandbox(hostile, memory="8MiB", isolation=isolation)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
 

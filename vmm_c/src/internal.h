@@ -123,6 +123,9 @@ int boot_info_init(hl_vm *vm);
 int boot_info_new_epoch(hl_vm *vm);
 void boot_info_set_clock(hl_vm *vm);
 
+/* ---- dirty.c: once in a process, before its first VM ------------------------------------------------- */
+int dirty_start(void);
+
 /* ---- cpu.c ------------------------------------------------------------------------------------------- */
 int cpu_init(hl_vm *vm, int kvm_fd);
 int cpu_set(hl_vm *vm, const struct cpu_state *state);

@@ -136,6 +136,8 @@ int watchdog_start(void) {
         if (!result && !started_in)
             result = -pthread_atfork(before_fork, after_fork, after_fork);
         if (!result)
+            result = dirty_start();
+        if (!result)
             result = start_thread();
         if (!result)
             started_in = getpid();
