@@ -24,11 +24,12 @@ C_SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 # pip runs share one environment, and test runs one machine.
 .NOTPARALLEL:
 .PHONY: help setup prerequisites demo test test-prerequisites test-rust test-alone \
-	test-together load storm leaks race fuzz fuzz-fs bench \
+	test-together test-amdv load storm leaks race fuzz fuzz-fs bench \
 	lint lint-python lint-types lint-c lint-rust lint-docs format clean
 help:
 	@echo 'make demo    set up and run the demo'
 	@echo 'make test    set up and run every test of every package'
+	@echo 'make test-amdv  run the guest tests on a second KVM, emulated'
 	@echo 'make lint    check style, types and generated files'
 	@echo 'make format  put the sources into the common style'
 	@echo 'make load    keep 200 connections of eight guests busy for 30 s, or SECONDS=N'
@@ -120,6 +121,12 @@ leaks: setup
 # Each of the helper's fuzzers for so many seconds; what they find stays in vmm_c/fuzz/build.
 fuzz: test-prerequisites
 	$(MAKE) -C vmm_c/fuzz run SECONDS=$(or $(SECONDS),600)
+
+# The guest tests on AMD-V, which QEMU emulates: slow, so apart from the others.
+test-amdv: setup
+	@$(PYTHON) -I hyperlight_core/prerequisites.py --amdv
+	$(MAKE) -s -C vmm_c/tests plain
+	$(BIN)/python -m tests.amdv.run
 
 # ---- checking --------------------------------------------------------------------------------------
 lint: lint-python lint-types lint-c lint-rust lint-docs

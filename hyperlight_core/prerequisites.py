@@ -80,6 +80,14 @@ def test_checks() -> list[Check]:
     ]
 
 
+def amdv_checks() -> list[Check]:
+    """What `make test-amdv` needs besides: an emulator and a first program for its machine."""
+    return [
+        check_program("qemu-system-x86_64", "qemu-system-x86"),
+        check_program("busybox", "busybox-static"),
+    ]
+
+
 def lint_checks() -> list[Check]:
     """What `make lint` needs besides."""
     web = _is_bookworm()
@@ -201,11 +209,13 @@ def main() -> int:
     """Name each failing check in one line, or print the packages that mend them; 1 if one fails."""
     parser = argparse.ArgumentParser(description="Check what this machine must have.")
     parser.add_argument("--test", action="store_true", help="also what `make test` needs")
+    parser.add_argument("--amdv", action="store_true", help="also what `make test-amdv` needs")
     parser.add_argument("--lint", action="store_true", help="also what `make lint` needs")
     parser.add_argument("--packages", action="store_true", help="print missing Debian packages")
     options = parser.parse_args()
     checks = run_checks() + build_checks()
     checks += test_checks() if options.test else []
+    checks += amdv_checks() if options.amdv else []
     checks += lint_checks() if options.lint else []
     failed = [check for check in checks if not check.ok]
     if options.packages:

@@ -112,8 +112,11 @@ static void walk(uint64_t state) {
     }
 }
 
+#ifndef WALKS
+#define WALKS 4
+#endif
 TEST(every_restore_brings_back_memory_and_registers_byte_for_byte) {
-    for (uint64_t seed = 1; seed <= 4; seed++)
+    for (uint64_t seed = 1; seed <= WALKS; seed++)
         walk(seed);
 }
 
