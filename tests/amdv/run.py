@@ -18,7 +18,7 @@ from tests.amdv.kernel import fetch_kernel, initramfs, modules
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TIMEOUT = 900.0
+TIMEOUT = 1800.0
 
 
 def main() -> int:

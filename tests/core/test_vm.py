@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import select
@@ -103,6 +104,7 @@ def test_nothing_runs_before_something_is_loaded() -> None:
 
 def test_a_failed_start_leaves_no_descriptor_open(hostile: GuestImage) -> None:
     booted(hostile).close()
+    gc.collect()
     before = os.listdir("/proc/self/fd")
     for _ in range(20):
         with pytest.raises(GuestImageError):
