@@ -83,7 +83,8 @@ def confine_files(allowed: Mapping[str, int]) -> None:
 
 # ---- system calls: seccomp(2) ------------------------------------------------------------------
 
-#: What a process that runs a VM needs, by number: arch/x86/entry/syscalls/syscall_64.tbl.
+#: What a process that runs a VM needs, by number: arch/x86/entry/syscalls/syscall_64.tbl. The C
+#: library makes set_robust_list and rseq in a thread that may still be starting, and aborts without.
 _ALLOWED = {
     "read": 0,
     "write": 1,
@@ -116,9 +117,11 @@ _ALLOWED = {
     "exit_group": 231,
     "ppoll": 271,
     "fallocate": 285,
+    "set_robust_list": 273,
     "eventfd2": 290,
     "getrandom": 318,
     "memfd_create": 319,
+    "rseq": 334,
 }
 _PROT_EXEC, _F_DUPFD_CLOEXEC, _KVMIO = 4, 1030, 0xAE00
 
