@@ -83,8 +83,8 @@ def confine_files(allowed: Mapping[str, int]) -> None:
 
 # ---- system calls: seccomp(2) ------------------------------------------------------------------
 
-#: What a process that runs a VM needs, by number: arch/x86/entry/syscalls/syscall_64.tbl. The C
-#: library makes set_robust_list and rseq in a thread that may still be starting, and aborts without.
+#: What a process that runs a VM needs, by number: arch/x86/entry/syscalls/syscall_64.tbl. A thread
+#: that is still starting calls set_robust_list and rseq; the C library aborts where it may not.
 _ALLOWED = {
     "read": 0,
     "write": 1,
