@@ -10,8 +10,9 @@ import nox
 ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+TWO_PROCESSES = ("-n", "2", "--dist", "loadfile")
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = True
 
@@ -20,8 +21,13 @@ def install(session: nox.Session, folder: Path, *wheels: str) -> None:
     """Install a package's test requirements and the wheels, these anew even at an equal version."""
     project = nox.project.load_toml(folder / "pyproject.toml")
     tools = nox.project.dependency_groups(project, "test")
-    session.install(*tools, *wheels, silent=True)
+    session.install("pytest-xdist>=3.6", *tools, *wheels, silent=True)
     session.install("--force-reinstall", "--no-deps", *wheels, silent=True)
+
+
+def build(session: nox.Session, folder: Path, to: Path, *options: str) -> None:
+    """Build the distributions of one package."""
+    session.run("uv", "build", "-q", *options, "--out-dir", str(to), str(folder), silent=True)
 
 
 def wheel(name: str) -> str:
@@ -35,19 +41,16 @@ def wheels(session: nox.Session) -> None:
     """Build the wheel of every package; core's by way of its source distribution."""
     for old in WHEELS.glob("*.whl"):
         old.unlink()
-    session.install("build", silent=True)
-    session.run("python", "-m", "build", "--outdir", str(WHEELS), str(ROOT), silent=True)
-    folders = [str(ROOT / "plugins" / plugin) for plugin in PLUGINS]
-    session.run(
-        "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(WHEELS), *folders, silent=True
-    )
+    build(session, ROOT, WHEELS)
+    for plugin in PLUGINS:
+        build(session, ROOT / "plugins" / plugin, WHEELS, "--wheel")
 
 
 @nox.session(requires=["wheels"])
 def core(session: nox.Session) -> None:
     """Core with no plugin at all."""
     install(session, ROOT, wheel("hyperlight_core") + "[cli]")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/core", *session.posargs)
+    session.run("pytest", *TWO_PROCESSES, "tests/core", *session.posargs)
 
 
 @nox.session(requires=["wheels"])
@@ -62,7 +65,7 @@ def plugin(session: nox.Session, plugin: str) -> None:
     # Guests come in packages, too, and offer no host functions.
     conformance = "hyperlight" in project.get("entry-points", {})
     options = ["--hyperlight-conformance"] if conformance else []
-    session.run("pytest", f"plugins/{plugin}/tests", *options, *session.posargs)
+    session.run("pytest", *TWO_PROCESSES, f"plugins/{plugin}/tests", *options, *session.posargs)
 
 
 @nox.session(requires=["wheels"])
@@ -85,7 +88,7 @@ def third_party(session: nox.Session) -> None:
     built = Path(session.create_tmp())
     for old in built.glob("*.whl"):
         old.unlink()
-    session.run("pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(built), str(folder))
+    build(session, folder, built, "--wheel")
     (own,) = built.glob("*.whl")
     install(session, folder, wheel("hyperlight_core"), wheel("hl_python"), str(own))
     session.chdir(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +149,8 @@ def out_by_a_symlink_swapped_in_during_the_call(grant: Grant, host: Host) -> Non
                 other.replace(swap)
             swap.unlink()
             swap.mkdir()
-            swap.rmdir()
+            while swap.exists():  # the attack may be writing into it
+                shutil.rmtree(swap, ignore_errors=True)
 
     (host.inside / "directory/secret").write_text("inside")
     turner = threading.Thread(target=turn)
