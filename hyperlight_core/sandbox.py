@@ -302,6 +302,8 @@ def _vm_factory(isolation: str | None, vm: VmFactory) -> VmFactory:
         return vm
     if isolation != "process":
         raise ConfigurationError(f"isolation is None or 'process', not {isolation!r}")
+    if vm is not Vm:
+        raise ConfigurationError("isolation='process' makes its own VM; leave out `vm`")
     # What few need is not loaded for all.
     from hyperlight_core.isolation import IsolatedVm  # noqa: PLC0415
 

@@ -393,3 +393,10 @@ def test_messages_that_are_none_do_not_end_it(vm: IsolatedVm) -> None:
     with pytest.raises(HypervisorError):
         vm._ask(Op.RESTORE, 12345, 1)
     assert vm.read(0x200000, 4)
+
+
+def test_a_vm_of_ones_own_is_not_left_out_in_silence(hostile: GuestImage) -> None:
+    with pytest.raises(ConfigurationError, match="leave out `vm`"):
+        Sandbox(
+            hostile, isolation="process", vm=lambda *_arguments, **_options: pytest.fail("made")
+        )

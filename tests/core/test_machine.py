@@ -35,6 +35,7 @@ from hyperlight_core.testing import (
     leave,
 )
 from hyperlight_core.vm import CONTROL_ADDRESS, Exit, ExitKind, VmConfig
+from tests.core.moments import once_running
 
 
 class Nothing(Model):
@@ -230,7 +231,7 @@ def test_a_kill_while_idle_poisons(machine: Machine) -> None:
 
 
 def test_a_kill_stops_a_call_in_progress(machine: Machine) -> None:
-    threading.Timer(0.01, machine.kill).start()
+    once_running(machine, machine.kill)
     with pytest.raises(SandboxKilledError):
         call(machine, "spin")
     assert machine.status == "poisoned"
@@ -329,7 +330,7 @@ def test_closing_is_told_once_and_refuses_every_use(machine: Machine, probe: Pro
 
 
 def test_closing_stops_a_call_in_progress(machine: Machine) -> None:
-    threading.Timer(0.01, machine.close).start()
+    once_running(machine, machine.close)
     with pytest.raises(SandboxKilledError):
         call(machine, "spin")
     assert machine.status == "closed"

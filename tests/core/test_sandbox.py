@@ -28,6 +28,7 @@ from hyperlight_core.guests import GuestImage
 from hyperlight_core.hookspecs import hookimpl
 from hyperlight_core.pytest_plugin import MakeGuest, MakeSandbox
 from hyperlight_core.sandbox import parse_size
+from tests.core.moments import once_running
 
 pytestmark = pytest.mark.kvm
 
@@ -264,13 +265,25 @@ def test_a_crash_poisons_until_a_reset(native: Sandbox) -> None:
     assert native.call("count") == 1
 
 
-def test_a_kill_stops_an_endless_loop(native: Sandbox) -> None:
+def test_a_kill_stops_an_endless_loop(
+    hostile: GuestImage, sandbox: MakeSandbox, isolation: str | None
+) -> None:
+    begun = threading.Event()
+    native = sandbox(hostile, isolation=isolation, stream=lambda *_: begun.set(), **SMALL)
+
+    def kill() -> None:
+        begun.wait()
+        native.kill()
+
     for _ in range(5):
-        threading.Timer(0.01, native.kill).start()
+        killer = threading.Thread(target=kill)
+        killer.start()
         with pytest.raises(SandboxKilledError) as caught:
             native.call("spin")
         assert caught.value.stdout == "spinning\n"
         assert native.status == "poisoned"
+        killer.join()
+        begun.clear()
         native.reset()
     assert native.call("count") == 1
 
@@ -293,7 +306,7 @@ def test_a_closed_sandbox_refuses_every_use(native: Sandbox) -> None:
 
 
 def test_closing_stops_an_endless_loop(native: Sandbox) -> None:
-    threading.Timer(0.01, native.close).start()
+    once_running(native, native.close)
     with pytest.raises(SandboxKilledError):
         native.call("spin")
     assert native.status == "closed"

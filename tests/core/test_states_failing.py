@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import pytest
@@ -22,6 +21,7 @@ from hyperlight_core.states import (
     State,
 )
 from tests.core.chain import Booted, Handles, Load, nothing
+from tests.core.moments import once_running
 
 # ---- moves that fail half way ------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ def test_a_kill_while_moving_leaves_everything_as_before(booted: Booted) -> None
     class Endless(Load):
         def move(self, calls: CallContext) -> None:
             calls.call("set", {"value": 9})
-            threading.Timer(0.01, booted.kill).start()
+            once_running(booted, booted.kill)
             calls.call("spin")
 
     with pytest.raises(SandboxKilledError):
@@ -145,7 +145,7 @@ def test_closing_while_moving_ends_it(booted: Booted) -> None:
     @dataclass(frozen=True)
     class Endless(Load):
         def move(self, calls: CallContext) -> None:
-            threading.Timer(0.01, booted.close).start()
+            once_running(booted, booted.close)
             calls.call("spin")
 
     with pytest.raises(SandboxKilledError):

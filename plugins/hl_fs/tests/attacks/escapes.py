@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
