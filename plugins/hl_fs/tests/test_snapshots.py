@@ -279,3 +279,51 @@ def test_closing_while_others_read_breaks_nothing(mounts: list[Mount], errno_of:
         for thread in threads:
             thread.join()
         assert errno_of(fs.read, handle, 7, 0) == "EBADF"
+
+
+def test_handles_of_a_guest_from_elsewhere_are_stale_and_never_another_file(
+    mounts: list[Mount], errno_of: Errno
+) -> None:
+    with CapFs(mounts) as before:
+        handles = [before.open("/data/file", READ) for _ in range(3)]
+        number = before.snapshot().next_handle
+    with CapFs(mounts) as fs:
+        fs.restart(number)
+        new = [fs.open("/data/file", READ) for _ in range(3)]
+        assert min(new) >= number > max(handles)
+        for handle in handles:
+            assert errno_of(fs.read, handle, 1) == "ESTALE"
+            assert errno_of(fs.fstat, handle) == "ESTALE"
+            fs.close_handle(handle)
+        assert [fs.read(handle, 7) for handle in new] == [b"content"] * 3
+        assert errno_of(fs.read, number + 3, 1) == "EBADF"
+
+
+def test_handles_lost_once_stay_lost_through_later_snapshots(
+    mounts: list[Mount], errno_of: Errno
+) -> None:
+    with CapFs(mounts) as fs, CapFs(mounts) as clone:
+        fs.restart(5)
+        kept = fs.open("/data/file", READ)
+        snapshot = fs.snapshot()
+        newer = fs.open("/data/file", READ)
+        for restored in (fs, clone):
+            restored.restore(snapshot)
+            assert errno_of(restored.read, 4, 1) == "ESTALE"
+            assert restored.read(kept, 7, 0) == b"content"
+            assert errno_of(restored.read, newer, 1) == "EBADF"
+        fs.restart(5)
+        assert errno_of(fs.read, kept, 1) == "EBADF"
+        assert fs.open("/data/file", READ) > newer
+        fs.restore()
+        assert errno_of(fs.read, 4, 1) == "EBADF"
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, 2**64 - 1])
+def test_a_start_from_which_numbers_would_run_out_is_refused(
+    mounts: list[Mount], errno_of: Errno, number: int
+) -> None:
+    with CapFs(mounts) as fs:
+        kept = fs.open("/data/file", READ)
+        assert errno_of(fs.restart, number) == "EINVAL"
+        assert fs.read(kept, 7) == b"content"

@@ -181,6 +181,11 @@ int64_t hl_fs_usage_of(const hl_fs *fs, const uint8_t *path, size_t path_size, u
 int64_t hl_fs_snapshot_take(const hl_fs *fs, hl_fs_snapshot **snapshot);
 /* NULL goes back to the start. After an error every handle is closed. */
 int64_t hl_fs_restore(const hl_fs *fs, const hl_fs_snapshot *snapshot);
+/* For a snapshot that goes to another process, from which nothing but a number can come: returns the
+ * number that the next handle would have had. There, hl_fs_restart goes to the start, with the handles
+ * below it stale: they answer ESTALE, closing them succeeds, and none is given out. */
+int64_t hl_fs_snapshot_next_handle(const hl_fs_snapshot *snapshot);
+int64_t hl_fs_restart(const hl_fs *fs, uint64_t next);
 int64_t hl_fs_snapshot_free(hl_fs_snapshot *snapshot);
 /* ---- end of the declarations ------------------------------------------------------------------ */
 

@@ -239,5 +239,11 @@ entries! {
         open(fs)?.restore(wanted).map(done)
     }
 
+    fn hl_fs_restart(fs: Fs, next: u64) { open(fs)?.restart(next).map(done) }
+
+    fn hl_fs_snapshot_next_handle(snapshot: *const Snapshot) {
+        i64::try_from(get(snapshot)?.next_handle()).map_err(|_| INVALID)
+    }
+
     fn hl_fs_snapshot_free(snapshot: *mut Snapshot) { free(snapshot) }
 }

@@ -43,15 +43,24 @@ pub struct Handle {
 /// A handle by its number; None: open at a snapshot, and gone when it was restored.
 pub type Numbered = (u64, Option<Arc<Handle>>);
 
+/// Which numbers handles have.
+#[derive(Clone, Copy)]
+pub struct Numbers {
+    /// What the next one gets.
+    pub next: u64,
+    /// Below, they may be of a guest's former life elsewhere: those that are not open are stale.
+    pub lost: u64,
+}
+
 /// The handles of one file system.
 pub struct Table {
-    next: u64,
+    numbers: Numbers,
     open: HashMap<u64, Option<Arc<Handle>>>,
 }
 
 impl Table {
     pub fn new() -> Mutex<Table> {
-        Mutex::new(Table { next: 1, open: HashMap::new() })
+        Mutex::new(Table { numbers: Numbers { next: 1, lost: 0 }, open: HashMap::new() })
     }
 
     /// Whether one more handle fits.
@@ -64,8 +73,8 @@ impl Table {
 
     pub fn insert(&mut self, handle: Handle, limit: u64) -> Result<u64> {
         self.check(limit)?;
-        let number = self.next;
-        self.next += 1;
+        let number = self.numbers.next;
+        self.numbers.next += 1;
         self.open.insert(number, Some(Arc::new(handle)));
         Ok(number)
     }
@@ -74,27 +83,32 @@ impl Table {
         match self.open.get(&number) {
             Some(Some(handle)) => Ok(handle.clone()),
             Some(None) => Err(Error::from(Errno::STALE)),
+            None if number < self.numbers.lost => Err(Error::from(Errno::STALE)),
             None => Err(Error::invalid(Errno::BADF)),
         }
     }
 
     /// Takes a handle out; the caller drops it after the lock.
     pub fn remove(&mut self, number: u64) -> Result<Option<Arc<Handle>>> {
-        self.open.remove(&number).ok_or(Error::invalid(Errno::BADF))
+        match self.open.remove(&number) {
+            Some(handle) => Ok(handle),
+            None if number < self.numbers.lost => Ok(None),
+            None => Err(Error::invalid(Errno::BADF)),
+        }
     }
 
-    /// Every handle and the next number, for a snapshot.
-    pub fn entries(&self) -> (u64, Vec<Numbered>) {
-        (self.next, self.open.iter().map(|(number, handle)| (*number, handle.clone())).collect())
+    /// Every handle and the numbers, for a snapshot.
+    pub fn entries(&self) -> (Numbers, Vec<Numbered>) {
+        (self.numbers, self.open.iter().map(|(number, handle)| (*number, handle.clone())).collect())
     }
 
     /// Puts other handles in place of all; numbers used so far stay used.
     pub fn replace(
         &mut self,
-        next: u64,
+        numbers: Numbers,
         entries: impl Iterator<Item = (u64, Option<Handle>)>,
     ) -> HashMap<u64, Option<Arc<Handle>>> {
-        self.next = self.next.max(next);
+        self.numbers = Numbers { next: self.numbers.next.max(numbers.next), ..numbers };
         let entries = entries.map(|(number, handle)| (number, handle.map(Arc::new))).collect();
         std::mem::replace(&mut self.open, entries)
     }

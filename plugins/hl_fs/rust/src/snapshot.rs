@@ -1,15 +1,19 @@
 //! Snapshots: which handles were open where, and what ephemeral mounts held.
-use crate::handle::{Handle, OpenFlags};
+use crate::handle::{Handle, Numbers, OpenFlags};
 use crate::mount::{set_mode, status_of, FileKind, OpenFile};
-use crate::{lock, tree, CapFs, Result};
+use crate::{lock, tree, CapFs, Error, Result};
 use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+
+/// What JSON numbers hold exactly (RFC 8259 section 6), and more than anybody opens.
+const MOST_HANDLES: u64 = 1 << 53;
 
 /// A directory for this process alone, removed with all that is in it when dropped.
 struct Private(TempDir);
@@ -124,9 +128,17 @@ fn copy(root: &Dir, within: Option<&Path>) -> Result<Option<Arc<Tree>>> {
 
 /// What a file system remembers of one moment; it never changes and may outlive it.
 pub struct Snapshot {
-    next: u64,
+    numbers: Numbers,
     handles: Vec<(u64, Option<Saved>)>,
     trees: Vec<Option<Arc<Tree>>>,
+}
+
+impl Snapshot {
+    /// The number that the next handle would have had: all that outlives the process, for
+    /// [`CapFs::restart`].
+    pub fn next_handle(&self) -> u64 {
+        self.numbers.next
+    }
 }
 
 /// A handle at that moment.
@@ -155,11 +167,11 @@ impl CapFs {
                 None => Ok(None),
             })
             .collect::<Result<Vec<_>>>()?;
-        let (next, entries) = lock(&self.table).entries();
+        let (numbers, entries) = lock(&self.table).entries();
         let handles = (entries.into_iter())
             .map(|(number, handle)| (number, handle.map(|handle| self.save(&handle, &trees))))
             .collect();
-        Ok(Snapshot { next, handles, trees })
+        Ok(Snapshot { numbers, handles, trees })
     }
 
     fn save(&self, handle: &Handle, trees: &[Option<Arc<Tree>>]) -> Saved {
@@ -202,8 +214,22 @@ impl CapFs {
             let handles = (snapshot.handles.iter()).map(|(number, saved)| {
                 (*number, saved.as_ref().and_then(|saved| self.reopen(saved)))
             });
-            drop(lock(&self.table).replace(snapshot.next, handles));
+            drop(lock(&self.table).replace(snapshot.numbers, handles));
         }
+        Ok(())
+    }
+
+    /// Goes to the start for a guest from another process, which has used the handles below `next`:
+    /// they answer ESTALE until the next restore, closing them succeeds, and none is given out.
+    ///
+    /// # Errors
+    /// EINVAL for a number that no guest gets to; else those of emptying.
+    pub fn restart(&self, next: u64) -> Result<()> {
+        if next > MOST_HANDLES {
+            return Err(Error::invalid(Errno::INVAL));
+        }
+        self.restore(None)?;
+        drop(lock(&self.table).replace(Numbers { next, lost: next }, std::iter::empty()));
         Ok(())
     }
 
@@ -226,7 +252,7 @@ impl CapFs {
 
     /// Closes every handle.
     pub(crate) fn close_handles(&self) {
-        drop(lock(&self.table).replace(0, std::iter::empty()));
+        drop(lock(&self.table).replace(Numbers { next: 0, lost: 0 }, std::iter::empty()));
     }
 }
 

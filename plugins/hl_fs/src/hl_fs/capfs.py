@@ -319,7 +319,8 @@ class CapFs:
         """Remember the open handles and what the ephemeral mounts hold."""
         place = ffi.new("hl_fs_snapshot **")
         _check(lib.hl_fs_snapshot_take(self._fs, place))
-        return Snapshot(ffi.gc(place[0], lib.hl_fs_snapshot_free))
+        pointer = ffi.gc(place[0], lib.hl_fs_snapshot_free)
+        return Snapshot(pointer, _check(lib.hl_fs_snapshot_next_handle(pointer)))
 
     def restore(self, snapshot: Snapshot | None = None) -> None:
         """Go back to a snapshot, of this file system or one with the same mounts, or to the start.
@@ -329,6 +330,14 @@ class CapFs:
         """
         pointer = ffi.NULL if snapshot is None else snapshot.pointer
         _check(lib.hl_fs_restore(self._fs, pointer))
+
+    def restart(self, next_handle: int) -> None:
+        """Go to the start, for a guest that another process has taken a snapshot of.
+
+        The handles that it had there are those below the snapshot's `next_handle`. They answer
+        ESTALE until the next restore, closing them succeeds, and none is given out again.
+        """
+        _check(lib.hl_fs_restart(self._fs, next_handle))
 
 
 def _unpack(page: bytes) -> Iterator[Entry]:

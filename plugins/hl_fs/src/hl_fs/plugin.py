@@ -22,6 +22,7 @@ from hl_fs.values import Limits, Mount, Permission
 __all__ = ["FsPlugin"]
 
 _WHENCE = {"start": 0, "current": 1, "end": 2}
+_MOST_HANDLES = 2**53  # what JSON holds exactly; the file system takes no more either
 _SEES = Permission.READ | Permission.LIST | Permission.CROSS
 
 
@@ -73,13 +74,18 @@ class FsPlugin:
 
     @hookimpl
     def snapshot_taken(self, snapshot: SnapshotToken) -> None:
-        """Remember handles and ephemeral files."""
-        snapshot.plugin_state["fs"] = self._fs.snapshot()
+        """Remember handles and ephemeral files; on disk, only which handles are used up."""
+        taken = snapshot.plugin_state["fs"] = self._fs.snapshot()
+        snapshot.on_disk["fs"] = taken.next_handle
 
     @hookimpl
     def snapshot_restored(self, snapshot: SnapshotToken) -> None:
-        """Bring them back."""
-        self._fs.restore(snapshot.plugin_state.get("fs"))
+        """Bring them back; of a snapshot from disk, the handles are stale."""
+        taken = snapshot.plugin_state.get("fs")
+        if taken is not None:
+            self._fs.restore(taken)
+        else:
+            self._fs.restart(_next_handle(snapshot.on_disk.get("fs", 1)))
 
     @hookimpl
     def closed(self) -> None:
@@ -241,6 +247,13 @@ def _with_errno(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise InvalidParamsError(str(error), errno="EINVAL") from None
 
     return answer
+
+
+def _next_handle(value: object) -> int:
+    """What a snapshot on disk says, which may have been altered."""
+    if type(value) is not int or not 1 <= value <= _MOST_HANDLES:
+        raise ValueError("its part of the snapshot is no number of a handle")
+    return value
 
 
 def _mode_of(mount: Mount) -> models.Mode:

@@ -164,6 +164,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What `CapFs.snapshot` remembers; immutable, and may outlive its file system."""
+    """What `CapFs.snapshot` remembers; immutable, and may outlive its file system.
+
+    Attributes:
+        pointer: of the C interface.
+        next_handle: all of it that can go to another process, for `CapFs.restart`.
+    """
 
     pointer: Any
+    next_handle: int

@@ -292,6 +292,42 @@ def test_handles_and_ephemeral_files_follow_the_snapshots(guest: Guest) -> None:
     assert guest.errno("fstat", handle=kept) == "EBADF"
 
 
+def saved(guest: Guest) -> SnapshotToken:
+    """What a snapshot on disk brings to another process."""
+    taken = SnapshotToken()
+    guest.plugin.snapshot_taken(taken)
+    return SnapshotToken(on_disk=json.loads(json.dumps(taken.on_disk)))
+
+
+def test_handles_of_a_snapshot_on_disk_are_stale_and_never_another_file(folder: Path) -> None:
+    (folder / "other").write_text("other")
+    mounts = [{"host": str(folder), "guest": "/data", "mode": "rw"}]
+    origin, loaded = Guest({"mounts": mounts}), Guest({"mounts": mounts})
+    opened = {"path": "/data/file", "flags": ["read", "write"], "mode": 0}
+    old = origin.ask("open", **opened)["handle"]
+    loaded.plugin.snapshot_restored(saved(origin))
+    new = loaded.ask("open", **{**opened, "path": "/data/other"})["handle"]
+    assert new > old
+    assert loaded.errno("read", handle=old, size=1, offset=0) == "ESTALE"
+    assert loaded.errno("write", handle=old, offset=0) == "ESTALE"
+    assert loaded.errno("truncate", handle=old, size=0) == "ESTALE"
+    loaded.ask("close", handle=old)
+    assert loaded.call("read", handle=new, size=9, offset=None)[1] == b"other"
+    again = Guest({"mounts": mounts})
+    again.plugin.snapshot_restored(saved(loaded))
+    assert again.errno("fstat", handle=old) == again.errno("fstat", handle=new) == "ESTALE"
+    for guest in (origin, loaded, again):
+        guest.plugin.closed()
+
+
+@pytest.mark.parametrize(
+    "number", [0, -1, 2**53 + 1, 2**64, 1.5, True, "7", None, [7], {"next": 7}]
+)
+def test_an_altered_snapshot_on_disk_is_refused(guest: Guest, number: object) -> None:
+    with pytest.raises(ValueError, match="no number of a handle"):
+        guest.plugin.snapshot_restored(SnapshotToken(on_disk={"fs": number}))
+
+
 def test_nothing_works_once_closed(folder: Path) -> None:
     guest = Guest({"mounts": [{"host": str(folder), "guest": "/data"}]})
     guest.plugin.closed()
