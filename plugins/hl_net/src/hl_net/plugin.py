@@ -10,10 +10,11 @@ from hl_net.budgets import Ledger
 from hl_net.configuration import NetConfiguration
 from hl_net.connector import Connector
 from hl_net.guest_socket import Context
-from hl_net.handles import Handles, Saved
+from hl_net.handles import Handles
 from hl_net.http_client import HttpClient
 from hl_net.http_functions import HttpFunctions
 from hl_net.names import Names
+from hl_net.on_disk import from_disk, to_disk
 from hl_net.policy import Policy
 from hl_net.pool import Pool
 from hl_net.resolver import Resolver
@@ -78,12 +79,14 @@ class NetPlugin:
     def snapshot_taken(self, snapshot: SnapshotToken) -> None:
         """Remember which sockets and requests are open, and which names were resolved."""
         names = self._context.names.remembered()
-        snapshot.plugin_state[_NAME] = self._handles.save(names)
+        saved = snapshot.plugin_state[_NAME] = self._handles.save(names)
+        snapshot.on_disk[_NAME] = to_disk(saved)
 
     @hookimpl
     def snapshot_restored(self, snapshot: SnapshotToken) -> None:
         """Close everything; what was open at the snapshot reads as reset or listens again."""
-        saved = snapshot.plugin_state.get(_NAME) or Saved(1, {}, {})
+        limit = self._configuration.budgets.open_handles
+        saved = snapshot.plugin_state.get(_NAME) or from_disk(snapshot.on_disk.get(_NAME), limit)
         self._context.names.restore(saved.names)
         self._handles.restore(saved, self._context)
 
