@@ -12,9 +12,11 @@ import pytest
 
 from hyperlight_core.errors import ConfigurationError, GuestFunctionError
 from hyperlight_core.guests import GuestImage, find_guest
-from hyperlight_core.sandbox import Sandbox
+from hyperlight_core.sandbox import Sandbox, load_snapshot
 
 pytestmark = pytest.mark.kvm
+
+SCIENCE = {"packages": ["numpy", "pandas"]}
 
 PLUGIN = """
 from hyperlight_core.functions import HostCall, Model, host_function, functions_of
@@ -84,7 +86,7 @@ def sandbox(started: Sandbox) -> Sandbox:
 
 @pytest.fixture(scope="module")
 def science() -> Iterator[Sandbox]:
-    with Sandbox("python", guest_options={"packages": ["numpy", "pandas"]}) as sandbox:
+    with Sandbox("python", guest_options=SCIENCE) as sandbox:
         yield sandbox
 
 
@@ -310,6 +312,21 @@ def test_copies_draw_other_numpy_numbers(science: Sandbox) -> None:
         science.restore(snapshot)
         drawn.add(printed(science, "print(numpy.random.bytes(16))"))
     assert len(drawn) == 3
+
+
+def test_sandboxes_from_one_snapshot_on_disk_draw_other_numpy_numbers(
+    science: Sandbox, tmp_path: Path
+) -> None:
+    """Of the global generator; one that the program made goes on as it was."""
+    science.reset()
+    science.run("import numpy.random; own = numpy.random.default_rng(7); numpy.random.seed(7)")
+    science.snapshot().save(tmp_path / "saved")
+    start, shared, own = load_snapshot(tmp_path / "saved"), set(), set()
+    for _ in range(2):
+        with Sandbox("python", start=start, guest_options=SCIENCE) as sandbox:
+            shared.add(printed(sandbox, "print(numpy.random.bytes(16))"))
+            own.add(printed(sandbox, "print(own.bytes(16))"))
+    assert (len(shared), len(own)) == (2, 1)
 
 
 def test_modules_named_are_there_before_the_first_run(image: GuestImage) -> None:
