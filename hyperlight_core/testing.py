@@ -180,9 +180,8 @@ class FakeVm:
         self._open_memory()[self._range(address, len(data))] = data
 
     def _range(self, address: int, size: int) -> slice:
+        self.config.check_range(address, size)
         first = address - CONTROL_ADDRESS
-        if first < 0 or size < 0 or first + size > self.config.memory:
-            raise ConfigurationError(f"{size} bytes at {address:#x} are not in the guest's memory")
         return slice(first, first + size)
 
     def _open_memory(self) -> bytearray:

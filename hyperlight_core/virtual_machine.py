@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hyperlight_core._vmm import lib
+from hyperlight_core.errors import ConfigurationError
 
 __all__ = [
+    "CONTROL_ADDRESS",
     "NEVER_NS",
     "Buffers",
     "Counters",
@@ -24,6 +26,8 @@ __all__ = [
 
 #: A deadline or budget that is never reached.
 NEVER_NS = 2**63 - 1
+#: Where RAM begins, with the control block.
+CONTROL_ADDRESS: int = lib.HL_RAM_ADDRESS
 _MIB = 2**20
 
 
@@ -42,6 +46,12 @@ class VmConfig:
     in_size: int = _MIB
     out_size: int = _MIB
     console_size: int = 65536
+
+    def check_range(self, address: int, size: int) -> None:
+        """Raise ConfigurationError unless these bytes lie in RAM, whatever the numbers are."""
+        end = CONTROL_ADDRESS + self.memory
+        if address < CONTROL_ADDRESS or size < 0 or address + size > end:
+            raise ConfigurationError(f"{size} bytes at {address:#x} are not in the guest's memory")
 
 
 class ExitKind(IntEnum):

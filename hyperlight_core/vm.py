@@ -25,6 +25,7 @@ from hyperlight_core.errors import (
     StateError,
 )
 from hyperlight_core.virtual_machine import (
+    CONTROL_ADDRESS,
     NEVER_NS,
     Buffers,
     Counters,
@@ -51,9 +52,9 @@ __all__ = [
     "Vm",
     "VmConfig",
     "VmFactory",
+    "open_image",
 ]
 
-CONTROL_ADDRESS: int = lib.HL_RAM_ADDRESS
 #: `struct hl_exit`, read at once because each member on its own costs as much.
 _EXIT = struct.Struct("=4I2Qq")
 
@@ -250,7 +251,7 @@ class Vm:
         Raises:
             ConfigurationError: the range is not in RAM.
         """
-        self._check_range(address, size)
+        self.config.check_range(address, size)
         place = ffi.new("uint8_t[]", size)
         _check(lib.hl_vm_read(self._handle, address, place, size))
         return bytes(ffi.buffer(place, size))
@@ -261,13 +262,8 @@ class Vm:
         Raises:
             ConfigurationError: the range is not in RAM.
         """
-        self._check_range(address, len(data))
+        self.config.check_range(address, len(data))
         _check(lib.hl_vm_write(self._handle, address, data, len(data)))
-
-    def _check_range(self, address: int, size: int) -> None:
-        """Before cffi sees numbers that C has no type for, and memory is taken for them."""
-        if not (0 <= address < 2**64 and 0 <= size <= self.config.memory):
-            raise ConfigurationError(f"{size} bytes at {address:#x} are not in the guest's memory")
 
     def registers(self) -> Registers:
         """The registers of the guest, which is not running."""
@@ -358,6 +354,14 @@ def _create(config: VmConfig, image: Path | None, *, stream: bool) -> Any:
     return out[0]
 
 
+def open_image(path: Path) -> int:
+    """A descriptor of an image file; raises GuestImageError if there is none."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise GuestImageError(f"the image {path}: {error.strerror}") from error
+
+
 class _opened:  # noqa: N801 - reads like the function it stands for
     """A file open for reading, or -1 for none."""
 
@@ -367,10 +371,7 @@ class _opened:  # noqa: N801 - reads like the function it stands for
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            try:
-                self.number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            except OSError as error:
-                raise GuestImageError(f"the image {self._path}: {error.strerror}") from error
+            self.number = open_image(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:

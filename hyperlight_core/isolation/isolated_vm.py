@@ -19,7 +19,6 @@ from typing_extensions import Self
 
 from hyperlight_core.errors import (
     ConfigurationError,
-    GuestImageError,
     HyperlightError,
     HypervisorError,
     StateError,
@@ -28,7 +27,6 @@ from hyperlight_core.isolation import protocol
 from hyperlight_core.isolation.process import Process
 from hyperlight_core.isolation.protocol import CHUNK, CREATE, REQUEST, Op, Reply
 from hyperlight_core.vm import (
-    CONTROL_ADDRESS,
     NEVER_NS,
     Buffers,
     Counters,
@@ -36,6 +34,7 @@ from hyperlight_core.vm import (
     ExitKind,
     MemorySnapshot,
     VmConfig,
+    open_image,
 )
 
 __all__ = ["IsolatedSnapshot", "IsolatedVm"]
@@ -178,7 +177,7 @@ class IsolatedVm:
                 with open(files[-1], "wb", closefd=False) as file:
                     file.write(program)
             if image is not None:
-                files.append(_open_image(image))
+                files.append(open_image(image))
             sizes = vars(self.config).values()
             message = CREATE.pack(*sizes, stream, program is not None, image is not None)
             self._process = Process(message, files)
@@ -304,7 +303,7 @@ class IsolatedVm:
 
     def read(self, address: int, size: int) -> bytes:
         """Copy guest memory; raises ConfigurationError if the range is not in RAM."""
-        self._check_range(address, size)
+        self.config.check_range(address, size)
         data = b"".join(
             self._ask(Op.READ, address + at, min(CHUNK, size - at)).payload
             for at in range(0, max(size, 1), CHUNK)
@@ -315,15 +314,9 @@ class IsolatedVm:
 
     def write(self, address: int, data: bytes) -> None:
         """Overwrite guest memory; raises ConfigurationError if the range is not in RAM."""
-        self._check_range(address, len(data))
+        self.config.check_range(address, len(data))
         for at in range(0, max(len(data), 1), CHUNK):
             self._ask(Op.WRITE, address + at, payload=bytes(data[at : at + CHUNK]))
-
-    def _check_range(self, address: int, size: int) -> None:
-        """All of it before the first piece of it."""
-        end = CONTROL_ADDRESS + self.config.memory
-        if address < CONTROL_ADDRESS or size < 0 or address + size > end:
-            raise ConfigurationError(f"{size} bytes at {address:#x} are not in the guest's memory")
 
     def counters(self) -> Counters:
         """What it has done since it was made, as its process tells it."""
@@ -399,10 +392,3 @@ class IsolatedVm:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _open_image(image: Path) -> int:
-    try:
-        return os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise GuestImageError(f"the image {image}: {error.strerror}") from error
