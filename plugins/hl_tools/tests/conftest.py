@@ -1,8 +1,14 @@
-"""What the conformance tests of the core are to call."""
+"""What the conformance tests of the core are to call; case names that stay the same."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
+
+
+def pytest_make_parametrize_id(val: object) -> str:
+    """The value as text, without the addresses of objects."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(val))
 
 
 def repeat(text: str, times: Literal[1, 2, 3] = 1) -> str:

@@ -67,7 +67,6 @@ def test_without_functions_there_is_only_the_list() -> None:
         ({"default_limits": {"retries": 1}}, "Extra inputs"),
         ({"tools": {}}, "Extra inputs"),
     ],
-    ids=str,
 )
 def test_a_wrong_configuration_is_refused(configuration: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):

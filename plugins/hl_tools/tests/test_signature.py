@@ -151,7 +151,6 @@ def test_an_argument_suits_its_annotation_or_is_refused(
             UUID("12345678123456781234567812345678"),
         ),
     ],
-    ids=str,
 )
 def test_the_callable_gets_the_type_it_asked_for(annotation: Any, text: str, value: Any) -> None:
     given = call(takes(annotation), f'{{"value": {text}}}')
@@ -221,7 +220,6 @@ class AsyncCallable:
         (Point, '{"x": 1, "y": 2}', Point(1, 2)),
         (lambda x, y=2: (x, y), '{"x": [null]}', ([None], 2)),
     ],
-    ids=str,
 )
 def test_any_callable_is_called_with_its_arguments_and_defaults(
     function: Callable[..., Any], text: str, result: Any
@@ -258,7 +256,6 @@ def test_a_parameter_may_have_a_name_that_pydantic_uses() -> None:
         (plain, False),
         (Shop(1), False),
     ],
-    ids=str,
 )
 def test_async_callables_are_known(function: Callable[..., Any], is_async: bool) -> None:
     assert signature_of(function).is_async is is_async
@@ -284,7 +281,6 @@ def keywords(**values: int) -> None:
         (takes(type("Lock", (), {})), "an annotation cannot be checked"),
         (max, "signature cannot be read"),
     ],
-    ids=str,
 )
 def test_a_callable_that_cannot_be_checked_is_refused(
     function: Callable[..., Any], fault: str
@@ -313,7 +309,6 @@ def test_a_callable_that_cannot_be_checked_is_refused(
         (Any, {"a": (1, date(2026, 1, 31))}, '{"a":[1,"2026-01-31"]}'),
         (dict[str, Point], {"p": Point(1)}, '{"p":{"x":1,"y":0}}'),
     ],
-    ids=str,
 )
 def test_a_result_goes_through_the_return_annotation(
     annotation: Any, value: Any, text: str
@@ -326,7 +321,6 @@ def test_a_result_goes_through_the_return_annotation(
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [(int, "1"), (int, 1.5), (str, None), (None, 1), (Point, {"x": 1}), (list[int], ["1"])],
-    ids=str,
 )
 def test_a_result_that_does_not_match_is_refused(annotation: Any, value: Any) -> None:
     function = takes(Any)

@@ -142,7 +142,7 @@ async def alookup(sku: str, count: int = 1) -> dict[str, int]:
     return {sku: count}
 
 
-@pytest.mark.parametrize("limits", [{}, {"timeout": LONG}, {"calls_per_run": 9}], ids=str)
+@pytest.mark.parametrize("limits", [{}, {"timeout": LONG}, {"calls_per_run": 9}])
 @pytest.mark.parametrize("function", [lookup, alookup], ids=["sync", "async"])
 def test_a_tool_is_called_and_its_result_is_the_result(
     make_guest: MakeGuest, function: Callable[..., Any], limits: dict[str, Any]
@@ -185,7 +185,7 @@ async def afailing(how: str) -> int:
     return failing(how)
 
 
-@pytest.mark.parametrize("limits", [{}, {"timeout": LONG}], ids=str)
+@pytest.mark.parametrize("limits", [{}, {"timeout": LONG}])
 @pytest.mark.parametrize("function", [failing, afailing], ids=["sync", "async"])
 def test_an_exception_crosses_as_its_type_and_message(
     make_guest: MakeGuest, function: Callable[..., Any], limits: dict[str, Any]
