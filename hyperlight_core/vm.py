@@ -216,10 +216,9 @@ class Vm:
         limits = self._limits
         limits.deadline_ns, limits.cpu_ns = deadline_ns, cpu_ns
         code = lib.hl_vm_run(self._vm or self._handle, limits, self._exit)
-        if code == -errno.ENOEXEC:
-            raise StateError(_error_text())
         if code:
-            raise HypervisorError(-code, _error_text())
+            text = _error_text()
+            raise StateError(text) if code == -errno.ENOEXEC else HypervisorError(-code, text)
         kind, value, _, console_used, _, _, cpu_ns = _EXIT.unpack(self._exit_bytes)
         if kind == ExitKind.VIOLATION:
             self._fault = _error_text()

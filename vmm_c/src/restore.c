@@ -29,15 +29,6 @@ static const hl_snapshot *common_ancestor(const hl_snapshot *a, const hl_snapsho
     return a;
 }
 
-/* Has the processor look up where a page lies on both sides before it is needed: after a stay in the
- * guest the TLB is cold, and the look-up takes longer than the copy. */
-static void announce(hl_vm *vm, const hl_snapshot *snapshot, size_t page) {
-    for (size_t line = 0; line < 256; line += 64) {
-        __builtin_prefetch(snapshot_bytes(snapshot, page) + line);
-        __builtin_prefetch(vm->ram + page * HL_PAGE_SIZE + line, 1);
-    }
-}
-
 /* As many zero pages in a row are worth a system call: they go back to the host. */
 #define GIVE_BACK 16
 
@@ -59,8 +50,6 @@ static size_t copy_pages(hl_vm *vm, const hl_snapshot *snapshot, const struct pa
             continue;
         }
         next = page_set_next(set, page + 1);
-        if (next < set->pages)
-            announce(vm, snapshot, next);
         memcpy(vm->ram + page * HL_PAGE_SIZE, snapshot_bytes(snapshot, page), HL_PAGE_SIZE);
     }
     return count;
