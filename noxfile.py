@@ -10,7 +10,8 @@ import nox
 ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-TWO_PROCESSES = ("-n", "2", "--dist", "loadfile")
+# In the order of their names: files with few tests may be the longest, and are better not last.
+TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
