@@ -3,7 +3,8 @@
  * Where KVM works on page tables a `syscall` costs several microseconds and leaves branch prediction
  * empty. Nearly all of libc's are `mov $number, %eax; syscall`. There the mov becomes a jump to an exit
  * of 21 bytes, which returns behind the syscall; the syscall itself stays, for whoever jumps to it and
- * for calls that a signal restarts. Neither the stack nor the flags are touched on the way.
+ * for calls that a signal restarts. Neither the stack nor the flags are touched on the way. What a
+ * program sees of it is its own code, if it compares that with the file.
  */
 #include <linux/mman.h>
 #include "process.h"
