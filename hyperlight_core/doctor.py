@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
@@ -12,7 +13,11 @@ from hyperlight_core.image import image_directory
 from hyperlight_core.plugins import InstalledPlugin, installed_plugins
 from hyperlight_core.prerequisites import Check, build_checks, run_checks
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "hides_cpuid"]
+
+#: Flags of /proc/cpuinfo: hardware virtualisation leaves at each `cpuid`; KVM without it must have
+#: the processor fault on them, arch_prctl(2), ARCH_SET_CPUID.
+_CPUID_LEAVES = {"vmx", "svm", "cpuid_fault"}
 
 
 def examine() -> list[Check]:
@@ -22,6 +27,7 @@ def examine() -> list[Check]:
 
 def _package_checks() -> Iterator[Check]:
     yield check_helper()
+    yield check_cpuid(Path("/proc/cpuinfo").read_text(encoding="ascii"))
     yield check_libos(Path(str(files("hyperlight_core") / "guests" / "libos.elf")))
     yield check_cache(image_directory())
     for plugin in installed_plugins():
@@ -39,6 +45,23 @@ def check_helper() -> Check:
         return Check(name, True, "all there", required=True)
     detail = ffi.string(lib.hl_error_text()).decode(errors="replace")
     return Check(name, False, detail, "use a kernel and a KVM that offer it", required=True)
+
+
+def hides_cpuid(cpuinfo: str) -> bool:
+    """Whether `cpuid` in a guest shows what the helper lets through, and not what it shows here.
+
+    Args:
+        cpuinfo: proc_cpuinfo(5).
+    """
+    flags = re.search(r"^flags\s*:(.*)", cpuinfo, re.MULTILINE)
+    return flags is not None and not _CPUID_LEAVES.isdisjoint(flags[1].split())
+
+
+def check_cpuid(cpuinfo: str) -> Check:
+    """What guests see of the processor: nothing that can be mended, but good to know."""
+    if hides_cpuid(cpuinfo):
+        return Check("cpuid", True, "guests see what they have a use for")
+    return Check("cpuid", True, "guests see all: this processor lets no `cpuid` of ring 3 fault")
 
 
 def check_libos(path: Path) -> Check:

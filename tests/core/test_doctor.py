@@ -50,3 +50,17 @@ def test_a_plugin_that_cannot_be_imported() -> None:
 
 def test_a_plugin_whose_entry_point_is_no_plugin_class() -> None:
     assert "json:dumps has no `configuration`" in doctor.check_plugin(plugin("json:dumps")).detail
+
+
+@pytest.mark.parametrize("flag", ["vmx", "svm", "cpuid_fault"])
+def test_a_processor_whose_cpuid_can_be_hidden(flag: str) -> None:
+    cpuinfo = f"processor\t: 0\nflags\t\t: fpu {flag} avx\nbugs\t\t: none\n"
+    assert doctor.hides_cpuid(cpuinfo)
+    assert "what they have a use for" in doctor.check_cpuid(cpuinfo).detail
+
+
+def test_a_processor_whose_cpuid_cannot_be_hidden() -> None:
+    """It is said, and keeps no sandbox from starting."""
+    check = doctor.check_cpuid("flags\t\t: fpu avx\nbugs\t\t: svm\n")
+    assert check.ok
+    assert "guests see all" in check.detail

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from hyperlight_core.calls import Limits
+from hyperlight_core.doctor import hides_cpuid
 from hyperlight_core.errors import (
     GuestCrashedError,
     GuestError,
@@ -285,21 +288,51 @@ HIDDEN = {
 }
 
 
+HIDES = hides_cpuid(Path("/proc/cpuinfo").read_text(encoding="ascii"))
+hiding = pytest.mark.skipif(not HIDES, reason="no `cpuid` of ring 3 leaves this processor")
+#: Prints EBX of the leaf in its argument; leaves of the processor and of a hypervisor below.
+NATIVE_CPUID = """
+#include <stdio.h>
+#include <stdlib.h>
+int main(int count, char **arguments) {
+    unsigned a = strtoul(arguments[count - 1], 0, 0), b, c = 0, d;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    printf("%u", b);
+}
+"""
+
+
+@hiding
 @pytest.mark.parametrize("leaf", HIDDEN, ids=hex)
 def test_cpuid_hides_what_a_guest_has_no_use_for(target: Sandbox, leaf: int) -> None:
     seen = zip(cpuid(target, leaf)[1:], HIDDEN[leaf], strict=True)
     assert [value & hidden for value, hidden in seen] == [0, 0, 0]
 
 
+@hiding
 @pytest.mark.parametrize("leaf", [3, 5, 6, 9, 0xA, 0xB, 0x8000000A, 0x8000001F], ids=hex)
 def test_cpuid_is_zero_where_nothing_was_let_through(target: Sandbox, leaf: int) -> None:
     assert cpuid(target, leaf) == [0, 0, 0, 0]
 
 
+@hiding
 def test_cpuid_names_no_hypervisor_features(target: Sandbox) -> None:
     """Nothing at the hypervisor's leaves; their range starts at 0x40000000."""
     for leaf in ("00000040", "01000040"):
         assert target.call("execute", code=f"b8{leaf} 31c9 0fa2 89c8".replace(" ", "")) == 0
+
+
+@pytest.mark.skipif(HIDES, reason="`cpuid` leaves this processor")
+@pytest.mark.parametrize("leaf", [0, 7, 0x40000000, 0x80000002], ids=hex)
+def test_cpuid_that_cannot_be_hidden_shows_what_any_process_sees(
+    target: Sandbox, tmp_path: Path, leaf: int
+) -> None:
+    """KVM cannot have it leave the guest; it is no more than this host shows to all."""
+    program = tmp_path / "cpuid"
+    command = ["gcc", "-xc", "-", "-o", str(program)]
+    subprocess.run(command, input=NATIVE_CPUID, text=True, check=True)
+    shown = subprocess.run([program, str(leaf)], capture_output=True, text=True, check=True)
+    assert cpuid(target, leaf)[1] == int(shown.stdout)
 
 
 @pytest.mark.parametrize("seed", range(60))
