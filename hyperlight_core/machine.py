@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,11 @@ class CallContext:
         self._machine.vm.write(address, data)
 
 
+def _new_vm(spec: MachineSpec, program: bytes | None) -> VirtualMachine:
+    streamed = spec.stream is not None
+    return spec.vm(spec.config, program, spec.guest.image, stream=streamed)
+
+
 class _Use:
     """One use of a machine; a class, because a generator costs more than the lock."""
 
@@ -193,6 +198,8 @@ class Machine:
     Args:
         spec: what it is made of.
         start: a snapshot to begin with, instead of loading the guest.
+        vm: one to use instead of making one, already at `start` or easily taken there; closed with
+            the machine, and by the caller if this fails.
 
     Attributes:
         spec: as given.
@@ -208,7 +215,12 @@ class Machine:
         HypervisorError: KVM is missing or fails.
     """
 
-    def __init__(self, spec: MachineSpec, start: MachineSnapshot | None = None) -> None:
+    def __init__(
+        self,
+        spec: MachineSpec,
+        start: MachineSnapshot | None = None,
+        vm: VirtualMachine | None = None,
+    ) -> None:
         self.spec = spec
         self.current: object = None
         saved = start.saved if start else None
@@ -222,17 +234,14 @@ class Machine:
         self._poison: BaseException | None = None
         self.plugins: PluginSet = load_plugins(spec.plugins)
         try:
-            self._start(start)
+            self._start(start, vm)
         except BaseException:
             self.plugins.closed()
             raise
 
-    def _start(self, start: MachineSnapshot | None) -> None:
+    def _start(self, start: MachineSnapshot | None, vm: VirtualMachine | None) -> None:
         spec = self.spec
-        program = None if start else spec.guest.elf()
-        self.vm: VirtualMachine = spec.vm(
-            spec.config, program, spec.guest.image, stream=spec.stream is not None
-        )
+        self.vm = vm or _new_vm(spec, None if start else spec.guest.elf())
         self.calls = GuestCalls(
             self.vm,
             HostFunctionTable(),
@@ -259,12 +268,18 @@ class Machine:
             start = MachineSnapshot.of(cached)
             return cls(spec, start), start
         # The guest starts without any plugin, so that what is kept holds nothing of this sandbox.
-        with cls(replace(spec, plugins={}, stream=None)) as bare, bare.using():
-            bare.context.boot(spec.guest.boot)
-            start = MachineSnapshot(spec.guest.kind, bare.vm.snapshot(), SnapshotToken())
-        if spec.cache:
-            snapshot_store.keep(spec, start.memory)
-        return cls(spec, start), start
+        vm = _new_vm(spec, spec.guest.elf())
+        try:
+            request = spec.guest.boot
+            params = None if request is None else request.params()
+            GuestCalls(vm, HostFunctionTable()).boot(params, spec.boot_limits)
+            start = MachineSnapshot(spec.guest.kind, vm.snapshot(), SnapshotToken())
+            if spec.cache:
+                snapshot_store.keep(spec, start.memory)
+            return cls(spec, start, vm), start
+        except BaseException:
+            vm.close()
+            raise
 
     # ---- use -----------------------------------------------------------------------------------
 

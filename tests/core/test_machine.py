@@ -295,6 +295,30 @@ def test_the_guest_starts_before_any_plugin(probe: Probe) -> None:
     assert probe.told == ["restored", "closed"]
 
 
+def test_a_booted_machine_goes_on_in_the_vm_its_guest_started_in() -> None:
+    made: list[FakeVm] = []
+
+    def noting(vm: FakeVm) -> Iterator[Exit | None]:
+        made.append(vm)
+        yield from ()
+
+    with Machine.booted(fake_spec(noting))[0] as machine:
+        assert made == [machine.vm]
+
+
+def test_a_plugin_that_refuses_lets_go_of_the_vm_that_has_booted() -> None:
+    made: list[FakeVm] = []
+
+    def noting(vm: FakeVm) -> Iterator[Exit | None]:
+        made.append(vm)
+        yield from ()
+
+    with pytest.raises(ConfigurationError, match="not installed"):
+        Machine.booted(fake_spec(noting, plugins={"missing": {}}))
+    with pytest.raises(StateError, match="closed"):
+        made[0].run()
+
+
 def test_a_guest_that_does_not_start_lets_go_of_everything(probe: Probe) -> None:
     made: list[FakeVm] = []
 

@@ -75,6 +75,7 @@ static size_t copy_changed_pages(hl_vm *vm, const hl_snapshot *snapshot, struct 
 static void arrive(hl_vm *vm, hl_snapshot *target) {
     snapshot_assign(&vm->base, target);
     page_set_clear(&vm->written);
+    vm->touched = false;
 }
 
 /* RAM and target share a root, and the log knows what the guest wrote: copy the difference. */
@@ -138,7 +139,8 @@ int hl_vm_restore(hl_vm *vm, hl_snapshot *target) {
     watchdog_forget_kicks(vm); /* first, so that a kill from now on is kept */
     bool related = vm->base && snapshot_root(vm->base) == snapshot_root(target);
     vm->loaded = false;
-    result = related && vm->log_on ? reset(vm, target) : map_anew(vm, target);
+    if (vm->touched || vm->base != target)
+        result = related && vm->log_on ? reset(vm, target) : map_anew(vm, target);
     if (!result)
         result = cpu_set(vm, &target->cpu);
     if (!result)

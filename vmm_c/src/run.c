@@ -186,7 +186,7 @@ int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result)
     run_empty_console(vm);
     bool budget = limits->cpu_ns != INT64_MAX;
     int64_t cpu_start = budget ? thread_cpu_ns() : 0;
-    vm->ran = true;
+    vm->ran = vm->touched = true;
     boot_info_set_clock(vm);
     vm->look_ns = boot_info(vm)->clock.monotonic_ns + LOOK_EVERY_NS;
     watchdog_arm(vm, limits, cpu_start);

@@ -197,6 +197,7 @@ int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
         return result;
     }
     snapshot_assign(&vm->base, snapshot);
+    vm->touched = false;
     if (vm->log_on)
         page_set_clear(&vm->written);
     *out = snapshot;

@@ -108,6 +108,8 @@ static int init_memory(hl_vm *vm) {
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
     if (!vm->system || !vm->ram)
         return hl_fail(-errno, "mapping the guest's memory: %s", strerror(errno));
+    /* A guest that starts touches thousands of pages for the first time, each a fault of KVM. */
+    madvise(vm->ram, vm->config.memory, MADV_HUGEPAGE);
     int result = page_set_init(&vm->written, pages);
     if (!result)
         result = page_set_init(&vm->scratch, pages);
@@ -216,6 +218,7 @@ void *hl_vm_pointer(hl_vm *vm, uint64_t address, size_t size, int writable) {
     if (writable && size) {
         size_t first = offset / HL_PAGE_SIZE, last = (offset + size - 1) / HL_PAGE_SIZE;
         page_set_add_range(&vm->written, first, last - first + 1);
+        vm->touched = true;
     }
     return vm->ram + offset;
 }

@@ -120,6 +120,29 @@ TEST(every_restore_brings_back_memory_and_registers_byte_for_byte) {
         walk(seed);
 }
 
+static uint64_t memory_taken_back(hl_vm *vm, hl_snapshot *to) {
+    struct hl_counters counters;
+    CHECK(!hl_vm_restore(vm, to));
+    hl_vm_get_counters(vm, &counters);
+    return counters.resets + counters.restores;
+}
+
+TEST(a_vm_that_is_there_already_takes_no_memory_back) {
+    hl_vm *vm = test_vm();
+    hl_snapshot *start;
+    CHECK(!hl_vm_snapshot(vm, &start));
+    CHECK(memory_taken_back(vm, start) == 0);
+    for (uint64_t round = 0; round < 8; round += 2) {
+        CHECK(test_call(vm, "count", "", &no_limits).kind == HL_EXIT_PARK);
+        CHECK(memory_taken_back(vm, start) == round + 1);
+        CHECK(memory_taken_back(vm, start) == round + 1);
+        CHECK(!hl_vm_write(vm, 0x300000, "x", 1));
+        CHECK(memory_taken_back(vm, start) == round + 2);
+    }
+    hl_vm_close(vm);
+    hl_snapshot_unref(start);
+}
+
 TEST(only_memory_of_the_guests_own_is_given_back) {
     static const uint64_t lies[][2] = {
         {HL_RAM_ADDRESS, 0x1000},
