@@ -4,9 +4,11 @@
 MODULEs are imported before the first request, so that they are part of every snapshot.
 """
 
+import gc
 import sys
 
 if __name__ == "__main__":
+    gc.disable()  # until all is imported, which is kept
     from importlib import import_module
     from site import addsitedir
 

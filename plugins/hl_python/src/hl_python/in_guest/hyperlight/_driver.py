@@ -303,6 +303,7 @@ def main(arguments: list[str]) -> None:
     _warm_up(server)
     gc.collect()
     gc.freeze()  # collections of a run look at what the run has made, not at all pages before it
+    gc.enable()
     receiver, filling = Receiver(descriptor), _fill_pools()
     serve(server, receiver)
     filling.clear()
