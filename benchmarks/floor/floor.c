@@ -2,7 +2,8 @@
  *
  * Usage: floor GUEST.elf, a guest that parks and does nothing else. Prints one JSON object of medians:
  * exit_ns, an exit to this process and back; copy_N_ns, a memcpy of N pages of 4 KiB; calls_ns and
- * calls_after_exit_ns, 512 calls of as many functions in a page each: in a loop, and after an exit.
+ * calls_after_exit_ns, 512 calls of as many functions in a page each: in a loop, and after an exit;
+ * reads_ns and reads_after_exit_ns, as many reads of a page each.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,16 +76,25 @@ static void make_functions(void) {
     }
 }
 
-/* What becomes of code when the guest was left in between: `vm` is NULL where it was not. */
-static int64_t calls_ns(hl_vm *vm) {
+static void call_functions(void) {
+    for (size_t called = 0; called < FUNCTIONS; called++)
+        functions[called]();
+}
+
+static void read_pages(void) {
+    for (size_t read = 0; read < FUNCTIONS; read++)
+        *(volatile const uint8_t *)(uintptr_t)functions[read];
+}
+
+/* What becomes of it when the guest was left in between: `vm` is NULL where it was not. */
+static int64_t work_ns(void (*work)(void), hl_vm *vm) {
     enum { COUNT = 2000 };
     static int64_t samples[COUNT];
     for (int i = 0; i < COUNT; i++) {
         if (vm && ioctl(vm->vcpu_fd, KVM_RUN, 0))
             fail("KVM_RUN");
         int64_t before = monotonic_ns();
-        for (size_t called = 0; called < FUNCTIONS; called++)
-            functions[called]();
+        work();
         samples[i] = monotonic_ns() - before;
     }
     return median(samples, COUNT);
@@ -118,8 +128,10 @@ int main(int count, char **arguments) {
     if (hl_vm_run(vm, &none, &result))
         fail("hl_vm_run");
     make_functions();
-    printf("{\"calls_ns\": %lld", (long long)calls_ns(NULL));
-    printf(", \"calls_after_exit_ns\": %lld", (long long)calls_ns(vm));
+    printf("{\"calls_ns\": %lld", (long long)work_ns(call_functions, NULL));
+    printf(", \"calls_after_exit_ns\": %lld", (long long)work_ns(call_functions, vm));
+    printf(", \"reads_ns\": %lld", (long long)work_ns(read_pages, NULL));
+    printf(", \"reads_after_exit_ns\": %lld", (long long)work_ns(read_pages, vm));
     printf(", \"exit_ns\": %lld", (long long)exit_ns(vm));
     for (size_t pages = 1; pages <= 100000; pages *= 10)
         printf(", \"copy_%zu_ns\": %lld", pages,
