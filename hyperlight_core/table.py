@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -37,7 +37,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_versions = itertools.count(1)
 
 #: `namespace.verb`, or deeper; JSON-RPC 2.0 keeps names that begin with "rpc." for itself.
 _NAME = re.compile(r"(?!rpc\.)[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)+")
@@ -254,7 +253,8 @@ class HostFunctionTable(Mapping[str, HostFunction]):
     """A frozen mapping from names to host functions that answers a guest's calls.
 
     Attributes:
-        version: differs from that of every other table made in this process.
+        version: differs from that of every other table, those of other processes included: a guest
+            may have been snapshotted under one of theirs.
 
     Args:
         functions: what the table grants.
@@ -264,7 +264,7 @@ class HostFunctionTable(Mapping[str, HostFunction]):
     """
 
     def __init__(self, functions: Iterable[HostFunction] = ()) -> None:
-        self.version = next(_versions)
+        self.version = secrets.randbits(63)
         self._entries: dict[str, _Entry] = {}
         for function in functions:
             check_name(function.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +47,16 @@ def test_a_table_is_a_mapping_of_names_to_functions(table: HostFunctionTable) ->
     assert table["test.echo"].doc == "Say it again."
     assert len(table) == len(list(table)) == 3
     assert "test.nothing" not in table
+
+
+def test_no_process_makes_tables_of_the_same_version() -> None:
+    """A guest in a snapshot on disk would believe that it knows the functions within its reach."""
+    program = "from hyperlight_core.table import HostFunctionTable as T; print(T().version)"
+    made = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert made[0] != made[1]
 
 
 def test_every_table_has_its_own_version(table: HostFunctionTable) -> None:
