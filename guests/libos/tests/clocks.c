@@ -85,8 +85,11 @@ static void sleeping_uses_no_processor_time(void) {
     CHECK(times(&(struct tms){0}) != -1);
 }
 
+/* Long beside what a busy host may take from a guest, whose clocks go on meanwhile. */
+#define WORK (100 * MILLISECOND)
+
 static void *work(void *argument) {
-    while (now(CLOCK_THREAD_CPUTIME_ID) < 5 * MILLISECOND)
+    while (now(CLOCK_THREAD_CPUTIME_ID) < WORK)
         continue;
     return argument;
 }
@@ -96,8 +99,8 @@ static void each_thread_has_a_clock(void) {
     int64_t before = now(CLOCK_PROCESS_CPUTIME_ID), own = now(CLOCK_THREAD_CPUTIME_ID);
     clockid_t clock;
     CHECK(pthread_create(&thread, NULL, work, NULL) == 0 && pthread_join(thread, NULL) == 0);
-    CHECK(now(CLOCK_PROCESS_CPUTIME_ID) - before >= 5 * MILLISECOND);
-    CHECK(now(CLOCK_THREAD_CPUTIME_ID) - own < 5 * MILLISECOND);
+    CHECK(now(CLOCK_PROCESS_CPUTIME_ID) - before >= WORK);
+    CHECK(now(CLOCK_THREAD_CPUTIME_ID) - own < WORK / 2);
     CHECK(pthread_getcpuclockid(pthread_self(), &clock) == 0 && now(clock) > 0);
 }
 
