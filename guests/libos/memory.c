@@ -19,10 +19,11 @@ void memory_init(void) {
     ram_end = info->in_address;
     ram_end = info->out_address < ram_end ? info->out_address : ram_end;
     ram_end = info->console_address < ram_end ? info->console_address : ram_end;
-    uint64_t bits = (ram_end - PROGRAM_BOTTOM) / HL_PAGE_SIZE;
-    uint64_t size = bits / 8 + HL_PAGE_SIZE;
-    ranges_bottom = PROGRAM_BOTTOM;
-    ranges_top = (ram_end - size) & ~(uint64_t)(HL_PAGE_SIZE - 1);
+    uint64_t room = ram_end > PROGRAM_BOTTOM ? ram_end - PROGRAM_BOTTOM : 0;
+    uint64_t size = room / HL_PAGE_SIZE / 8 + HL_PAGE_SIZE;
+    ranges_bottom = ranges_top = PROGRAM_BOTTOM;
+    if (room > size)
+        ranges_top = (ram_end - size) & ~(uint64_t)(HL_PAGE_SIZE - 1);
     used_pages = (uint64_t *)ranges_top;
 }
 

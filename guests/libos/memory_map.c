@@ -77,6 +77,11 @@ static long fill(const struct range *range) {
     return 0;
 }
 
+/* ---- what there was no room for -------------------------------------------------------------- */
+static bool refused;
+
+bool memory_was_refused(void) { return refused; }
+
 /* ---- mapping --------------------------------------------------------------------------------- */
 static int64_t choose_place(uint64_t address, uint64_t size, int flags) {
     if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
@@ -142,6 +147,7 @@ int64_t memory_map(uint64_t address, uint64_t size, int protection, int flags, s
         bool lost = shared && file && protection & PROT_WRITE;
         result = lost ? -ENODEV : map_range(wanted, address, size, flags);
     }
+    refused |= result == -ENOMEM;
     if (result < 0 && file)
         file_close(file);
     return result;

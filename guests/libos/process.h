@@ -192,6 +192,8 @@ long memory_unmap(uint64_t address, uint64_t size);
 void memory_set_break(uint64_t address);
 /* Forgets everything of the program, for execve. */
 void memory_exec(void);
+/* Whether the program has asked for more than there was. */
+bool memory_was_refused(void);
 uint64_t stack_limit(void);
 uint64_t memory_bytes(void);
 

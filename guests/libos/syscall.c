@@ -75,5 +75,8 @@ void process_exit(int status) {
         console_message("system calls that are not there, and how often they were asked for:\n");
         console_write(HL_CONSOLE_STDERR, text, unsupported_syscalls_text(text, sizeof text));
     }
+    /* Most programs say no more than that they could not go on. */
+    if (status != 0 && memory_was_refused())
+        console_message("library OS: the program asked for more memory than there is\n");
     guest_exit(status);
 }

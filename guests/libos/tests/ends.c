@@ -44,6 +44,12 @@ int main(int count, char **arguments) {
         FAILS(syscall(499, 0), ENOSYS);
         FAILS(fork(), ENOSYS);
     }
+    if (!strcmp(how, "greed"))
+        return malloc((size_t)1 << 40) ? 0 : 3;
+    if (!strcmp(how, "greed that is stilled")) {
+        free(malloc((size_t)1 << 40));
+        return 0;
+    }
     if (!strcmp(how, "wait"))
         pause();
     return 0;

@@ -156,6 +156,19 @@ def test_a_program_ends_as_a_shell_would_see_it(
     assert bool(result.stderr) == bool(message)
 
 
+def test_a_program_that_fails_for_want_of_memory_is_said_to(build: Build) -> None:
+    """Only one that fails: many ask for much, and go on without."""
+    result = run_guest(build("ends"), "greed")
+    assert result.status == 3
+    assert result.stderr == "library OS: the program asked for more memory than there is\n"
+    assert run_guest(build("ends"), "greed that is stilled").stderr == ""
+
+
+def test_too_little_memory_for_any_program_is_named(build: Build) -> None:
+    result = run_guest(build("ends"), memory=4)
+    assert (result.status, result.stderr) == (127, "library OS: too little memory\n")
+
+
 def test_unsupported_system_calls_are_listed_on_request(build: Build) -> None:
     program = build("ends")
     explained = run_guest(program, "unsupported", env=("HYPERLIGHT_EXPLAIN=1",))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hyperlight_core.errors import ConfigurationError, GuestFunctionError
+from hyperlight_core.errors import ConfigurationError, GuestExitedError, GuestFunctionError
 from hyperlight_core.guests import GuestImage, find_guest
 from hyperlight_core.sandbox import Sandbox, load_snapshot
 
@@ -94,6 +94,15 @@ def printed(sandbox: Sandbox, code: str) -> str:
     done = sandbox.run(code)
     assert (done.stderr, done.exit_code) == ("", 0)
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [("4MiB", "too little memory"), ("8MiB", "more memory than there is"), ("16MiB", "MemoryError")],
+)
+def test_memory_that_is_too_small_for_the_interpreter_is_said(memory: str, said: str) -> None:
+    with pytest.raises(GuestExitedError, match=said):
+        Sandbox("python", memory=memory, timeout=60)
 
 
 def test_the_guest_runs_the_hosts_version_of_python(sandbox: Sandbox) -> None:
