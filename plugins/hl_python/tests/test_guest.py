@@ -98,7 +98,11 @@ def printed(sandbox: Sandbox, code: str) -> str:
 
 @pytest.mark.parametrize(
     ("memory", "said"),
-    [("4MiB", "too little memory"), ("8MiB", "more memory than there is"), ("16MiB", "MemoryError")],
+    [
+        ("4MiB", "too little memory"),
+        ("8MiB", "more memory than there is"),
+        ("16MiB", "MemoryError"),
+    ],
 )
 def test_memory_that_is_too_small_for_the_interpreter_is_said(memory: str, said: str) -> None:
     with pytest.raises(GuestExitedError, match=said):
