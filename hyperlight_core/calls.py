@@ -342,6 +342,9 @@ class GuestCalls:
         run.answering = True
         try:
             written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, *self._watch)
+        except BaseException:
+            self.vm.wrote(len(buffers.to_guest))  # a handler may have: nothing of it may stay
+            raise
         finally:
             run.answering = False
         if run.failure is not None:

@@ -23,11 +23,12 @@ from hyperlight_core.errors import (
     SandboxKilledError,
     SandboxPoisonedError,
 )
-from hyperlight_core.functions import HostFunction, Model
+from hyperlight_core.functions import HostCall, HostFunction, Model
 from hyperlight_core.guests import GuestImage
 from hyperlight_core.hookspecs import hookimpl
 from hyperlight_core.pytest_plugin import MakeGuest, MakeSandbox
 from hyperlight_core.sandbox import parse_size
+from hyperlight_core.table import CallRecord
 from tests.core.moments import once_running
 
 pytestmark = pytest.mark.kvm
@@ -355,6 +356,35 @@ def test_a_host_function_can_call_the_sandbox_that_calls_it_and_nothing_else(
     plugin = Caller()
     plugin.sandbox = sandbox(hostile, **SMALL, plugins={"caller": plugin})
     assert plugin.sandbox.call("call", method="caller.back", times=1) == [True, {}]
+
+
+class Filler:
+    """A plugin that answers with a secret, and then is told to stop."""
+
+    @hookimpl
+    def host_functions(self) -> list[HostFunction]:
+        return [HostFunction("filler.fill", self.fill, Nothing, Nothing, wants_call=True)]
+
+    def fill(self, request: Nothing, call: HostCall) -> Nothing:
+        call.reply_buffer(6)[:] = b"secret"
+        return request
+
+
+def stop(_record: CallRecord) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_answer_that_was_never_sent_does_not_outlast_a_reset(
+    hostile: GuestImage, sandbox: MakeSandbox
+) -> None:
+    """What a handler wrote for one run would else be there for the next to read."""
+    made = sandbox(hostile, **SMALL, plugins={"filler": Filler()}, after_host_call=stop)
+    for _ in range(3):  # from the second on, a reset copies
+        with pytest.raises(KeyboardInterrupt):
+            made.call("call", method="filler.fill", times=1)
+        assert b"secret" in bytes(made._state._machine.vm.buffers.to_guest)
+        made.reset()
+        assert b"secret" not in bytes(made._state._machine.vm.buffers.to_guest)
 
 
 def test_a_check_refuses_a_host_call(hostile: GuestImage, sandbox: MakeSandbox) -> None:
