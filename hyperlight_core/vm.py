@@ -167,6 +167,7 @@ class Vm:
         self._exit_bytes = ffi.buffer(self._exit)
         self._limits = ffi.new("struct hl_limits *")
         self._fault: str | None = None
+        self._written = 0
         self._killing = threading.RLock()  # a signal handler may kill what its thread is closing
         sizes = (self.config.in_size, self.config.out_size, self.config.console_size)
         places = (lib.hl_vm_in_address, lib.hl_vm_out_address, lib.hl_vm_console_address)
@@ -215,7 +216,8 @@ class Vm:
         """
         limits = self._limits
         limits.deadline_ns, limits.cpu_ns = deadline_ns, cpu_ns
-        code = lib.hl_vm_run(self._vm or self._handle, limits, self._exit)
+        written, self._written = self._written, 0
+        code = lib.hl_vm_run(self._vm or self._handle, written, limits, self._exit)
         if code:
             text = _error_text()
             raise StateError(text) if code == -errno.ENOEXEC else HypervisorError(-code, text)
@@ -242,7 +244,14 @@ class Vm:
 
     def wrote(self, size: int) -> None:
         """Say that the first `size` bytes of the buffer to the guest were written."""
-        lib.hl_vm_pointer(self._handle, self._in_address, size, 1)
+        if self._vm is None:
+            raise StateError("the VM is closed")
+        # The helper is told with the next call that it has to be told by: each lets go of the GIL.
+        self._written = max(self._written, size)
+
+    def _tell_written(self) -> None:
+        written, self._written = self._written, 0
+        lib.hl_vm_pointer(self._handle, self._in_address, written, 1)
 
     def read(self, address: int, size: int) -> bytes:
         """Copy guest memory.
@@ -293,6 +302,7 @@ class Vm:
 
     def snapshot(self) -> MemorySnapshot:
         """Memory and registers of the guest, which is not running, as they are now."""
+        self._tell_written()
         out = ffi.new("hl_snapshot **")
         _check(lib.hl_vm_snapshot(self._handle, out))
         return MemorySnapshot(self.config, out[0])
@@ -303,6 +313,8 @@ class Vm:
         Raises:
             ConfigurationError: that VM has another configuration.
         """
+        if self._written:
+            self._tell_written()
         code = lib.hl_vm_restore(self._handle, snapshot._handle)  # noqa: SLF001
         if code:
             _check(code)
@@ -313,6 +325,7 @@ class Vm:
         Raises:
             HypervisorError: writing fails.
         """
+        self._tell_written()
         _check(lib.hl_vm_save_written(self._handle, file))
 
     def kill(self) -> None:

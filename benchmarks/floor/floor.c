@@ -125,7 +125,7 @@ int main(int count, char **arguments) {
     hl_vm *vm = start(arguments[1]);
     struct hl_exit result;
     const struct hl_limits none = {INT64_MAX, INT64_MAX};
-    if (hl_vm_run(vm, &none, &result))
+    if (hl_vm_run(vm, 0, &none, &result))
         fail("hl_vm_run");
     make_functions();
     printf("{\"calls_ns\": %lld", (long long)work_ns(call_functions, NULL));

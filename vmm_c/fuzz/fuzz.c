@@ -42,7 +42,7 @@ void fuzz_run(void) {
     struct hl_registers registers;
     for (int exits = 0; exits < 50; exits++) {
         struct hl_exit left;
-        int result = hl_vm_run(vm, &limits, &left);
+        int result = hl_vm_run(vm, 0, &limits, &left);
         CHECK(result <= 0 && hl_error_text()[0]);
         CHECK(result || (left.kind >= HL_EXIT_CALL && left.kind <= HL_EXIT_SIGNAL));
         CHECK(left.console_used <= test_config().console_size);

@@ -85,8 +85,10 @@ void hl_vm_close(hl_vm *vm);
  * is not one; -EPROTO if it was built for another ABI version; -ENOMEM if it does not fit. */
 int hl_vm_load(hl_vm *vm, const void *elf, size_t size);
 
-/* Runs the guest until the host is needed, waiting without CPU while it is blocked. 0 and *result. */
-int hl_vm_run(hl_vm *vm, const struct hl_limits *limits, struct hl_exit *result);
+/* Runs the guest until the host is needed, waiting without CPU while it is blocked. 0 and *result. The
+ * first `written` bytes of the in buffer are those that the host has written since the last run; -EFAULT
+ * if it has not as many. */
+int hl_vm_run(hl_vm *vm, size_t written, const struct hl_limits *limits, struct hl_exit *result);
 /* Makes the running or next hl_vm_run return HL_EXIT_KILLED; sticks until a restore that begins later.
  * Any thread. */
 void hl_vm_kill(hl_vm *vm);

@@ -66,7 +66,7 @@ hl_vm *test_vm(void) {
     uint8_t *program = test_program(&size);
     CHECK(!hl_vm_create(&config, &vm) && !hl_vm_load(vm, program, size));
     free(program);
-    CHECK(!hl_vm_run(vm, &no_limits, &left) && left.kind == HL_EXIT_PARK);
+    CHECK(!hl_vm_run(vm, 0, &no_limits, &left) && left.kind == HL_EXIT_PARK);
     return vm;
 }
 
@@ -80,9 +80,10 @@ struct hl_exit test_call(hl_vm *vm, const char *method, const char *params,
                         params);
     header.json_size = (uint32_t)size;
     memcpy(frame, &header, sizeof header);
-    CHECK(!hl_vm_write(vm, hl_vm_in_address(vm), frame, sizeof header + (size_t)size));
+    size_t written = sizeof header + (size_t)size;
+    memcpy(hl_vm_pointer(vm, hl_vm_in_address(vm), written, 0), frame, written);
     do
-        CHECK(!hl_vm_run(vm, limits, &left));
+        CHECK(!hl_vm_run(vm, written, limits, &left));
     while (left.kind == HL_EXIT_SIGNAL);
     return left;
 }

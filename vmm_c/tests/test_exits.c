@@ -22,7 +22,7 @@ static struct hl_exit run_code(hl_vm *vm, hl_snapshot *start, uint64_t rip, uint
     registers.rdx = rdx;
     registers.rax = 7;
     registers.rsp = CODE;
-    CHECK(!hl_vm_set_registers(vm, &registers) && !hl_vm_run(vm, &soon, &left));
+    CHECK(!hl_vm_set_registers(vm, &registers) && !hl_vm_run(vm, 0, &soon, &left));
     return left;
 }
 

@@ -172,7 +172,7 @@ TEST(a_guest_that_is_always_on_its_way_in_lets_the_process_look_at_its_signals) 
     struct hl_exit left;
     CHECK(test_call(vm, "doze", "", &soon).kind == HL_EXIT_TIMEOUT);
     for (int i = 0; i < 3; i++)
-        CHECK(!hl_vm_run(vm, &no_limits, &left) && left.kind == HL_EXIT_SIGNAL);
+        CHECK(!hl_vm_run(vm, 0, &no_limits, &left) && left.kind == HL_EXIT_SIGNAL);
     hl_vm_close(vm);
 }
 

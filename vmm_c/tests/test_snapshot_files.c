@@ -46,7 +46,7 @@ TEST(any_vcpu_state_at_all_is_refused_or_harmless) {
         struct hl_limits limits = {test_now_ns() + 2000000, INT64_MAX};
         struct hl_exit left;
         if (!hl_vm_restore(vm, forged))
-            CHECK(!hl_vm_run(vm, &limits, &left));
+            CHECK(!hl_vm_run(vm, 0, &limits, &left));
         hl_snapshot_unref(forged);
     }
     end();
@@ -90,7 +90,7 @@ TEST(a_start_anywhere_stays_a_start_in_ring_3) {
         struct hl_limits limits = {test_now_ns() + 2000000, INT64_MAX};
         registers()->rip = registers()->rsp = places[i];
         CHECK(!test_load(&files, NULL, &forged) && !hl_vm_restore(vm, forged));
-        CHECK(!hl_vm_run(vm, &limits, &left));
+        CHECK(!hl_vm_run(vm, 0, &limits, &left));
         CHECK(left.kind == HL_EXIT_FAULT || left.kind == HL_EXIT_VIOLATION ||
               left.kind == HL_EXIT_TIMEOUT);
         hl_snapshot_unref(forged);

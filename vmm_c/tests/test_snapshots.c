@@ -280,7 +280,7 @@ TEST(a_restore_that_fails_half_way_leaves_nothing_of_it_behind) {
         go_back(vm, &good);
         CHECK(hl_vm_restore(vm, forged));
         struct hl_exit left;
-        CHECK(hl_vm_run(vm, &no_limits, &left) == -ENOEXEC);
+        CHECK(hl_vm_run(vm, 0, &no_limits, &left) == -ENOEXEC);
         hl_snapshot_unref(forged);
         close(files.memory_fd);
         go_back(vm, &good);
