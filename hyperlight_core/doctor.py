@@ -38,13 +38,13 @@ def check_helper() -> Check:
     """The C helper loads, and this machine's KVM has what it needs."""
     name = "kvm features"
     try:
-        from hyperlight_core._vmm import ffi, lib  # noqa: PLC0415 - the import is the check
+        from hyperlight_core._vmm import lib  # noqa: PLC0415 - the import is the check
+        from hyperlight_core.helper import error_text  # noqa: PLC0415
     except ImportError as error:
         return _broken(name, f"the C helper does not load: {error}")
     if lib.hl_probe() == 0:
         return Check(name, True, "all there", required=True)
-    detail = ffi.string(lib.hl_error_text()).decode(errors="replace")
-    return Check(name, False, detail, "use a kernel and a KVM that offer it", required=True)
+    return Check(name, False, error_text(), "use a kernel and a KVM that offer it", required=True)
 
 
 def hides_cpuid(cpuinfo: str) -> bool:

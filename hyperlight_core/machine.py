@@ -6,16 +6,13 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
 from hyperlight_core import snapshot_store
 from hyperlight_core.calls import GuestCalls, Limits, Reply
-from hyperlight_core.console import StreamCallback
 from hyperlight_core.errors import (
     ConfigurationError,
     SandboxBusyError,
@@ -25,88 +22,17 @@ from hyperlight_core.errors import (
     SandboxPoisonedError,
     StateError,
 )
-from hyperlight_core.guests import BootRequest, GuestImage
+from hyperlight_core.guests import BootRequest
 from hyperlight_core.handover import Handover
 from hyperlight_core.hookspecs import SnapshotToken
+from hyperlight_core.machine_snapshot import MachineSnapshot
+from hyperlight_core.machine_spec import MachineSpec
+from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.plugins import PluginSet, load_plugins
-from hyperlight_core.snapshot_files import SavedSnapshot, open_snapshot, write_snapshot
-from hyperlight_core.table import CallCheck, CallObserver, HostFunctionTable, Selection
-from hyperlight_core.vm import (
-    MemorySnapshot,
-    VirtualMachine,
-    Vm,
-    VmConfig,
-    VmFactory,
-)
+from hyperlight_core.table import HostFunctionTable, Selection
+from hyperlight_core.vm import VirtualMachine, Vm
 
 __all__ = ["CallContext", "Machine", "MachineSnapshot", "MachineSpec"]
-
-
-@dataclass(frozen=True)
-class MachineSpec:
-    """What a machine is made of; machines of equal guest and `config` may share snapshots.
-
-    Attributes:
-        guest: what runs in it.
-        config: memory and buffers.
-        plugins: configurations by plugin name.
-        limits: of each guest call that names no others.
-        boot_limits: of the guest's start.
-        stream: told console output as it arrives.
-        check: called before each host call; see `HostFunctionTable.dispatch`.
-        observe: called after each host call.
-        cache: whether the booted guest is kept on disk, for the next process to start from.
-        vm: makes the micro-VM.
-    """
-
-    guest: GuestImage
-    config: VmConfig = field(default_factory=VmConfig)
-    plugins: Mapping[str, object] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
-    boot_limits: Limits = field(default_factory=lambda: Limits(timeout=60.0))
-    stream: StreamCallback | None = None
-    check: CallCheck | None = None
-    observe: CallObserver | None = None
-    cache: bool = False
-    vm: VmFactory = Vm
-
-
-@dataclass(frozen=True, eq=False)
-class MachineSnapshot:
-    """Guest memory, registers and plugin handles at one moment; any number of machines may use it.
-
-    Attributes:
-        guest: kind of the guest it was taken from.
-        memory: the guest's part.
-        token: the plugins' part.
-        plugins: the configurations of the plugins, whose handles `token` may hold; None before any
-            and for a snapshot from disk.
-        saved: the snapshot on disk that it is.
-    """
-
-    guest: str
-    memory: MemorySnapshot
-    token: SnapshotToken
-    plugins: Mapping[str, object] | None = None
-    saved: SavedSnapshot | None = None
-
-    def save(self, path: Path, *, parent: Path | None = None) -> None:
-        """Write it to disk; see `StateSnapshot.save`."""
-        write_snapshot(
-            self.memory,
-            path,
-            guest=self.guest,
-            plugins=tuple(sorted(self.plugins or ())),
-            handles=self.token.on_disk,
-            parent=None if parent is None else open_snapshot(parent, verify=False),
-        )
-
-    @classmethod
-    def of(cls, saved: SavedSnapshot) -> MachineSnapshot:
-        """A snapshot from disk, without the handles that were open."""
-        manifest = saved.manifest
-        token = SnapshotToken(on_disk=dict(manifest.handles))
-        return cls(manifest.guest, saved.memory, token, saved=saved)
 
 
 class CallContext:
@@ -409,7 +335,9 @@ class Machine:
         Raises:
             ConfigurationError: it belongs to another kind of machine; nothing has changed.
         """
-        self.check_kind(snapshot)
+        snapshot.check_fits(self.spec)
+        if snapshot.memory.config is not self.spec.config:
+            self._check_place(snapshot.memory)
         try:
             self.vm.restore(snapshot.memory)
             self.plugins.snapshot_restored(snapshot.token)
@@ -418,49 +346,10 @@ class Machine:
             raise
         self._poison = None
 
-    def check_kind(self, snapshot: MachineSnapshot) -> None:
-        """Raise ConfigurationError, naming the difference, if the snapshot does not fit."""
-        spec = self.spec
-        if snapshot.guest != spec.guest.kind:
-            raise ConfigurationError(
-                f"the snapshot is of another guest ({snapshot.guest[:12]}) than this sandbox's"
-                f" ({spec.guest.kind[:12]}, {spec.guest.name})"
-            )
-        if snapshot.memory.config is not spec.config:
-            self._check_config(snapshot.memory.config)
-            self._check_place(snapshot.memory)
-        if snapshot.plugins is not spec.plugins:
-            self._check_plugins(snapshot.plugins)
-        for name in snapshot.saved.manifest.plugins if snapshot.saved else ():
-            if name not in spec.plugins:
-                raise ConfigurationError(f"the snapshot needs the plugin {name!r}")
-
-    def _check_config(self, theirs: VmConfig) -> None:
-        for name, ours in vars(self.spec.config).items():
-            other = getattr(theirs, name)
-            if other != ours:
-                raise ConfigurationError(
-                    f"the snapshot was taken with {name}={other}, this sandbox has {name}={ours}"
-                )
-
     def _check_place(self, memory: object) -> None:
         """What was in a process of its own shall not come into this one."""
         if isinstance(self.vm, Vm) and not isinstance(memory, MemorySnapshot):
             raise ConfigurationError("the snapshot was taken with another isolation")
-
-    def _check_plugins(self, theirs: Mapping[str, object] | None) -> None:
-        """Handles that another configuration granted must not come with a snapshot."""
-        ours = self.spec.plugins
-        if theirs is None:
-            return
-        for name in {**theirs, **ours}:
-            if name not in theirs or name not in ours:
-                where = "this sandbox" if name in ours else "the snapshot's"
-                raise ConfigurationError(f"only {where} has the plugin {name!r}")
-            if theirs[name] != ours[name]:
-                raise ConfigurationError(
-                    f"the snapshot was taken with another configuration of the plugin {name!r}"
-                )
 
     def note_first_writes(self) -> None:
         """After the first call: keep what it wrote beside the snapshot, if that can be."""

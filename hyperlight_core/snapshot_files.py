@@ -26,7 +26,8 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from hyperlight_core._vmm import lib
 from hyperlight_core.errors import ConfigurationError
 from hyperlight_core.functions import Model
-from hyperlight_core.vm import MemorySnapshot, Vm, VmConfig
+from hyperlight_core.memory_snapshot import MemorySnapshot
+from hyperlight_core.vm import Vm, VmConfig
 from hyperlight_core.wire import describe
 
 __all__ = ["FORMAT", "Manifest", "SavedSnapshot", "open_snapshot", "processor", "write_snapshot"]

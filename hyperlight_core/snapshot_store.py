@@ -13,6 +13,7 @@ import platformdirs
 
 from hyperlight_core._vmm import lib
 from hyperlight_core.errors import ConfigurationError, HypervisorError
+from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.snapshot_files import (
     FORMAT,
     SavedSnapshot,
@@ -20,10 +21,9 @@ from hyperlight_core.snapshot_files import (
     processor,
     write_snapshot,
 )
-from hyperlight_core.vm import MemorySnapshot
 
 if TYPE_CHECKING:
-    from hyperlight_core.machine import MachineSpec
+    from hyperlight_core.machine_spec import MachineSpec
 
 __all__ = ["cache_directory", "find", "keep"]
 

@@ -18,12 +18,9 @@ from typing import Any
 from typing_extensions import Self
 
 from hyperlight_core._vmm import ffi, lib
-from hyperlight_core.errors import (
-    ConfigurationError,
-    GuestImageError,
-    HypervisorError,
-    StateError,
-)
+from hyperlight_core.errors import GuestImageError, HypervisorError, StateError
+from hyperlight_core.helper import check, error_text, native_config
+from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.virtual_machine import (
     CONTROL_ADDRESS,
     NEVER_NS,
@@ -46,7 +43,6 @@ __all__ = [
     "Exit",
     "ExitKind",
     "Fault",
-    "MemorySnapshot",
     "Registers",
     "VirtualMachine",
     "Vm",
@@ -57,82 +53,6 @@ __all__ = [
 
 #: `struct hl_exit`, read at once because each member on its own costs as much.
 _EXIT = struct.Struct("=4I2Qq")
-
-
-class MemorySnapshot:
-    """Memory and ring-3 registers of a guest at one moment; immutable, shared by any threads.
-
-    Attributes:
-        config: of the VM it was taken from.
-    """
-
-    def __init__(self, config: VmConfig, handle: Any) -> None:
-        self.config = config
-        self._handle = ffi.gc(handle, lib.hl_snapshot_unref)
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory it holds itself, beyond the snapshot it shares pages with."""
-        return lib.hl_snapshot_size(self._handle)
-
-    def save(self, memory_fd: int, state_fd: int, parent: MemorySnapshot | None = None) -> None:
-        """Write what differs from `parent`, or all of it, into two empty files.
-
-        Args:
-            memory_fd: gets the memory, sparse.
-            state_fd: gets the vCPU's state, and which pages the other file holds.
-            parent: a snapshot with an equal `config`.
-
-        Raises:
-            ConfigurationError: `parent` is of another configuration.
-            HypervisorError: writing fails.
-        """
-        _check(lib.hl_snapshot_save(self._handle, _handle_of(parent), memory_fd, state_fd))
-
-    @classmethod
-    def load(
-        cls, config: VmConfig, memory_fd: int, state: bytes, parent: MemorySnapshot | None = None
-    ) -> MemorySnapshot:
-        """A snapshot over a file, which is mapped and must not change while this object lives.
-
-        Raises:
-            ConfigurationError: the content is not what `save` writes for such a VM.
-        """
-        out = ffi.new("hl_snapshot **")
-        arguments = (_native(config), _handle_of(parent), memory_fd, state, len(state))
-        _check(lib.hl_snapshot_load(*arguments, out))
-        return cls(config, out[0])
-
-    def prefetch(self, ranges: bytes) -> None:
-        """Have VMs get some pages as their own as soon as they begin here; before it is used.
-
-        Args:
-            ranges: what `Vm.save_written` wrote.
-
-        Raises:
-            ConfigurationError: it is malformed, or names more pages than it is worth.
-        """
-        _check(lib.hl_snapshot_prefetch(self._handle, ranges, len(ranges)))
-
-
-def _handle_of(snapshot: MemorySnapshot | None) -> Any:
-    return ffi.NULL if snapshot is None else snapshot._handle  # noqa: SLF001
-
-
-def _error_text() -> str:
-    return str(ffi.string(lib.hl_error_text()).decode(errors="replace"))
-
-
-def _check(result: int) -> int:
-    """Raise what a negative result of the helper means."""
-    if result >= 0:
-        return result
-    text = _error_text()
-    if result in (-errno.ENOEXEC, -errno.EPROTO):
-        raise GuestImageError(text)
-    if result in (-errno.EINVAL, -errno.ENOMEM, -errno.EFAULT):
-        raise ConfigurationError(text)
-    raise HypervisorError(-result, text)
 
 
 class Vm:
@@ -177,7 +97,7 @@ class Vm:
         )
         if program is not None:
             try:
-                _check(lib.hl_vm_load(self._vm, program, len(program)))
+                check(lib.hl_vm_load(self._vm, program, len(program)))
             except BaseException:
                 self.close()
                 raise
@@ -201,7 +121,7 @@ class Vm:
     @property
     def wake_fd(self) -> int:
         """A descriptor that polls readable from `kill` until the next restore."""
-        return _check(lib.hl_vm_wake_fd(self._handle))
+        return check(lib.hl_vm_wake_fd(self._handle))
 
     def run(self, deadline_ns: int = NEVER_NS, cpu_ns: int = NEVER_NS) -> Exit:
         """Run the guest until the host is needed. Other threads of the process run meanwhile.
@@ -219,11 +139,11 @@ class Vm:
         written, self._written = self._written, 0
         code = lib.hl_vm_run(self._vm or self._handle, written, limits, self._exit)
         if code:
-            text = _error_text()
+            text = error_text()
             raise StateError(text) if code == -errno.ENOEXEC else HypervisorError(-code, text)
         kind, value, _, console_used, _, _, cpu_ns = _EXIT.unpack(self._exit_bytes)
         if kind == ExitKind.VIOLATION:
-            self._fault = _error_text()
+            self._fault = error_text()
         return Exit(kind, value, console_used, cpu_ns)
 
     def describe_exit(self) -> str:
@@ -261,7 +181,7 @@ class Vm:
         """
         self.config.check_range(address, size)
         place = ffi.new("uint8_t[]", size)
-        _check(lib.hl_vm_read(self._handle, address, place, size))
+        check(lib.hl_vm_read(self._handle, address, place, size))
         return bytes(ffi.buffer(place, size))
 
     def write(self, address: int, data: bytes) -> None:
@@ -271,17 +191,17 @@ class Vm:
             ConfigurationError: the range is not in RAM.
         """
         self.config.check_range(address, len(data))
-        _check(lib.hl_vm_write(self._handle, address, data, len(data)))
+        check(lib.hl_vm_write(self._handle, address, data, len(data)))
 
     def registers(self) -> Registers:
         """The registers of the guest, which is not running."""
         out = ffi.new("struct hl_registers *")
-        _check(lib.hl_vm_get_registers(self._handle, out))
+        check(lib.hl_vm_get_registers(self._handle, out))
         return Registers(*(getattr(out, item.name) for item in fields(Registers)))
 
     def set_registers(self, registers: Registers) -> None:
         """Make the registers those given, flags a program may not set left out."""
-        _check(
+        check(
             lib.hl_vm_set_registers(self._handle, ffi.new("struct hl_registers *", vars(registers)))
         )
 
@@ -304,7 +224,7 @@ class Vm:
         """Memory and registers of the guest, which is not running, as they are now."""
         self._tell_written()
         out = ffi.new("hl_snapshot **")
-        _check(lib.hl_vm_snapshot(self._handle, out))
+        check(lib.hl_vm_snapshot(self._handle, out))
         return MemorySnapshot(self.config, out[0])
 
     def restore(self, snapshot: MemorySnapshot) -> None:
@@ -317,7 +237,7 @@ class Vm:
             self._tell_written()
         code = lib.hl_vm_restore(self._handle, snapshot._handle)  # noqa: SLF001
         if code:
-            _check(code)
+            check(code)
 
     def save_written(self, file: int) -> None:
         """Write which pages may differ from the last snapshot into an empty file.
@@ -326,7 +246,7 @@ class Vm:
             HypervisorError: writing fails.
         """
         self._tell_written()
-        _check(lib.hl_vm_save_written(self._handle, file))
+        check(lib.hl_vm_save_written(self._handle, file))
 
     def kill(self) -> None:
         """Stop the running guest, or the next run. Any thread; does nothing once closed."""
@@ -349,20 +269,13 @@ class Vm:
         self.close()
 
 
-def _native(config: VmConfig) -> Any:
-    try:
-        return ffi.new("struct hl_config *", {**vars(config), "flags": 0, "image_fd": -1})
-    except OverflowError as error:
-        raise ConfigurationError(f"sizes no machine has: {config}") from error
-
-
 def _create(config: VmConfig, image: Path | None, *, stream: bool) -> Any:
-    native = _native(config)
+    native = native_config(config)
     native.flags = lib.HL_BOOT_STREAM_CONSOLE * stream
     out = ffi.new("hl_vm **")
     with _opened(image) as file:
         native.image_fd = file.number
-        _check(lib.hl_vm_create(native, out))
+        check(lib.hl_vm_create(native, out))
     return out[0]
 
 

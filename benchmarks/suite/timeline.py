@@ -11,8 +11,9 @@ from measure import Result, median
 
 from hyperlight_core.guests import find_guest
 from hyperlight_core.machine import MachineSpec
+from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.states import State
-from hyperlight_core.vm import NEVER_NS, Exit, MemorySnapshot, Vm, VmConfig
+from hyperlight_core.vm import NEVER_NS, Exit, Vm, VmConfig
 
 ROUNDS = 1000
 PARTS = (

@@ -25,7 +25,8 @@ from hyperlight_core.debug.library_os import (
     on_host_pages,
 )
 from hyperlight_core.errors import ConfigurationError
-from hyperlight_core.vm import CONTROL_ADDRESS, Exit, ExitKind, MemorySnapshot, Vm, VmConfig
+from hyperlight_core.memory_snapshot import MemorySnapshot
+from hyperlight_core.vm import CONTROL_ADDRESS, Exit, ExitKind, Vm, VmConfig
 
 __all__ = ["SIGINT", "SIGTRAP", "StoppableVm", "signal_of"]
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from hyperlight_core.isolation import confine, protocol
 from hyperlight_core.isolation.protocol import CREATE, MESSAGE_LIMIT, REQUEST, Op, Reply
-from hyperlight_core.vm import Exit, ExitKind, MemorySnapshot, Vm, VmConfig
+from hyperlight_core.memory_snapshot import MemorySnapshot
+from hyperlight_core.vm import Exit, ExitKind, Vm, VmConfig
 from hyperlight_core.wire import HEADER
 
 __all__ = ["Files", "serve"]

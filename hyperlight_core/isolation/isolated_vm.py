@@ -26,16 +26,8 @@ from hyperlight_core.errors import (
 from hyperlight_core.isolation import protocol
 from hyperlight_core.isolation.process import Process
 from hyperlight_core.isolation.protocol import CHUNK, CREATE, REQUEST, Op, Reply
-from hyperlight_core.vm import (
-    NEVER_NS,
-    Buffers,
-    Counters,
-    Exit,
-    ExitKind,
-    MemorySnapshot,
-    VmConfig,
-    open_image,
-)
+from hyperlight_core.memory_snapshot import MemorySnapshot
+from hyperlight_core.vm import NEVER_NS, Buffers, Counters, Exit, ExitKind, VmConfig, open_image
 
 __all__ = ["IsolatedSnapshot", "IsolatedVm"]
 

@@ -25,8 +25,9 @@ from hyperlight_core.guests import GuestImage
 from hyperlight_core.isolation import IsolatedVm, process, protocol
 from hyperlight_core.isolation.process import Process
 from hyperlight_core.isolation.protocol import Op, Reply
+from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.pytest_plugin import MakeSandbox
-from hyperlight_core.vm import ExitKind, MemorySnapshot, VmConfig
+from hyperlight_core.vm import ExitKind, VmConfig
 
 pytestmark = pytest.mark.kvm
 CONFIG = VmConfig(8 * 2**20, 65536, 65536, 4096)

@@ -17,14 +17,9 @@ import pytest
 from hyperlight_core import wire
 from hyperlight_core.errors import ConfigurationError, GuestImageError, StateError
 from hyperlight_core.guests import GuestImage
+from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.pytest_plugin import MakeGuest
-from hyperlight_core.vm import (
-    CONTROL_ADDRESS,
-    ExitKind,
-    MemorySnapshot,
-    Vm,
-    VmConfig,
-)
+from hyperlight_core.vm import CONTROL_ADDRESS, ExitKind, Vm, VmConfig
 
 pytestmark = pytest.mark.kvm
 
