@@ -7,12 +7,12 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import platformdirs
 
 from hyperlight_core._vmm import lib
 from hyperlight_core.errors import ConfigurationError, HypervisorError
+from hyperlight_core.machine_spec import MachineSpec
 from hyperlight_core.memory_snapshot import MemorySnapshot
 from hyperlight_core.snapshot_files import (
     FORMAT,
@@ -21,9 +21,6 @@ from hyperlight_core.snapshot_files import (
     processor,
     write_snapshot,
 )
-
-if TYPE_CHECKING:
-    from hyperlight_core.machine_spec import MachineSpec
 
 __all__ = ["cache_directory", "find", "keep"]
 
