@@ -108,8 +108,10 @@ static int init_memory(hl_vm *vm) {
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
     if (!vm->system || !vm->ram)
         return hl_fail(-errno, "mapping the guest's memory: %s", strerror(errno));
-    /* A guest that starts touches thousands of pages for the first time, each a fault of KVM. */
-    madvise(vm->ram, vm->config.memory, MADV_HUGEPAGE);
+    /* Who loads a program from an image touches thousands of pages for the first time, each a fault of
+     * KVM; a guest that comes alone touches few. */
+    if (vm->config.image_fd >= 0)
+        madvise(vm->ram, vm->config.memory, MADV_HUGEPAGE);
     int result = page_set_init(&vm->written, pages);
     if (!result)
         result = page_set_init(&vm->scratch, pages);
