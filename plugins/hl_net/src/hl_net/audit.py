@@ -68,10 +68,12 @@ class Audit:
 
     def record(self, decision: Decision, credentials: tuple[str, ...] = ()) -> None:
         """Write one record, or count it where there were too many."""
-        level, verb = (logging.INFO, "allow") if decision.allowed else (logging.WARNING, "refuse")
-        quota = self._quotas[decision.allowed]
-        if not LOGGER.isEnabledFor(level) or not quota.take():
-            return
+        level = logging.INFO if decision.allowed else logging.WARNING
+        if LOGGER.isEnabledFor(level) and self._quotas[decision.allowed].take():
+            self._write(level, decision, credentials)
+
+    def _write(self, level: int, decision: Decision, credentials: tuple[str, ...]) -> None:
+        verb, quota = "allow" if decision.allowed else "refuse", self._quotas[decision.allowed]
         target, rule = decision.target[:_LONGEST], decision.rule[:_LONGEST]
         fields = dataclasses.asdict(dataclasses.replace(decision, target=target, rule=rule))
         fields |= {"credentials": credentials, "left_out": quota.left_out_before()}

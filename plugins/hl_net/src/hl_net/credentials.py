@@ -29,8 +29,13 @@ class Grant:
 
     def added_to(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The guest's headers, replaced where they have the name of a credential's."""
+        if not self.headers:
+            return headers
         names = [name.lower() for name, _ in self.headers]
         return [*without(headers, *names), *self.headers]
+
+
+_NOTHING = Grant()
 
 
 class Credentials:
@@ -50,6 +55,8 @@ class Credentials:
             DeniedError: the named one does not exist or is not for this request.
             HostFunctionError: a value could not be had.
         """
+        if wanted is None and not self._credentials:
+            return _NOTHING
         names = [] if wanted is None else [self._check(wanted, method, url)]
         taken = {self._credentials[name][0].header.lower() for name in names}
         for name, (credential, policy) in self._credentials.items():

@@ -44,17 +44,18 @@ class Handles:
     """
 
     def __init__(self, budgets: Budgets, pool: Pool) -> None:
-        self._budgets, self._pool = budgets, pool
+        self._budgets, self._limit, self._pool = budgets, budgets.open_handles, pool
         self._handles: dict[int, Handle] = {}
         self._next = 1
 
     def check_room(self, *, request: bool = False) -> None:
         """Raise CallLimitError if there are as many handles, or requests, as there may be."""
-        if len(self._handles) >= self._budgets.open_handles:
-            raise over_budget("open_handles", self._budgets.open_handles, "EMFILE")
-        if self._pool and len(self._handles) + len(self._pool) >= self._budgets.open_handles:
+        limit, handles, kept = self._limit, len(self._handles), len(self._pool)
+        if handles >= limit:
+            raise over_budget("open_handles", limit, "EMFILE")
+        if kept and handles + kept >= limit:
             self._pool.drop_oldest()
-        if request:
+        if request and handles >= self._budgets.requests_in_flight:
             requests = sum(not isinstance(value, GuestSocket) for value in self._handles.values())
             if requests >= self._budgets.requests_in_flight:
                 limit = self._budgets.requests_in_flight

@@ -20,7 +20,7 @@ class Pool:
     """
 
     def __init__(self, budgets: Budgets) -> None:
-        self._budgets = budgets
+        self._idle_seconds, self._total_seconds = budgets.idle_seconds, budgets.total_seconds
         self._streams: list[Stream] = []
 
     def __len__(self) -> int:
@@ -35,14 +35,21 @@ class Pool:
 
     def take(self, place: Place) -> Stream | None:
         """A connection to `place` that the server has not closed, if there is one."""
-        self._expire()
-        for stream in reversed(self._streams):
-            if stream.place == place:
+        now, found = time.monotonic(), None
+        for stream in tuple(self._streams):
+            idle, life = now - stream.idle_since, now - stream.opened
+            if idle > self._idle_seconds or life > self._total_seconds:
                 self._streams.remove(stream)
-                if stream.is_silent():
-                    return stream
                 stream.close()
-        return None
+            elif stream.place == place:
+                found = stream
+        if found is None:
+            return None
+        self._streams.remove(found)
+        if found.is_silent():
+            return found
+        found.close()
+        return self.take(place)
 
     def drop_oldest(self) -> None:
         """Close the connection that has been idle for longest."""
@@ -52,11 +59,3 @@ class Pool:
         """Close all of them."""
         while self._streams:
             self.drop_oldest()
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        for stream in tuple(self._streams):
-            idle, life = now - stream.idle_since, now - stream.opened
-            if idle > self._budgets.idle_seconds or life > self._budgets.total_seconds:
-                self._streams.remove(stream)
-                stream.close()

@@ -58,7 +58,7 @@ class Url:
         host = f"[{self.host}]" if ":" in str(self.host) else str(self.host)
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    @property
+    @cached_property
     def origin(self) -> tuple[str, str | Address, int]:
         """What two URLs must share for credentials to go to both (RFC 6454)."""
         return self.scheme, self.host, self.port
