@@ -7,8 +7,7 @@ import os
 import select
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hl_net.configuration import Budgets
 from hyperlight_core.errors import CallLimitError, HostFunctionError
@@ -44,6 +43,7 @@ class Ledger:
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets, self._run = budgets, -1
+        self._sendable, self._receivable = budgets.sent_bytes, budgets.received_bytes
         self.connections = self.sent_bytes = self.received_bytes = 0
 
     def enter(self, run: int) -> None:
@@ -68,10 +68,12 @@ class Ledger:
         Raises:
             CallLimitError: none of them.
         """
-        left = self._budgets.sent_bytes - self.sent_bytes
-        if size and not left:
-            raise over_budget("sent_bytes", self._budgets.sent_bytes)
-        return min(size, left)
+        left = self._sendable - self.sent_bytes
+        if size <= left:
+            return size
+        if not left:
+            raise over_budget("sent_bytes", self._sendable)
+        return left
 
     def receivable(self, size: int) -> int:
         """How many bytes may still be received, at most `size`.
@@ -79,14 +81,15 @@ class Ledger:
         Raises:
             CallLimitError: none.
         """
-        left = self._budgets.received_bytes - self.received_bytes
-        if size and not left:
-            raise over_budget("received_bytes", self._budgets.received_bytes)
-        return min(size, left)
+        left = self._receivable - self.received_bytes
+        if size <= left:
+            return size
+        if not left:
+            raise over_budget("received_bytes", self._receivable)
+        return left
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """When a wait ends, and under which name.
 
     Attributes:
@@ -108,17 +111,18 @@ class Deadline:
             raise timed_out(self.budget)
 
 
-@dataclass(frozen=True)
 class Deadlines:
-    """The deadlines of one connection or request, which started at `started`."""
+    """The deadlines of one connection or request, which starts now."""
 
-    budgets: Budgets
-    started: float
+    __slots__ = ("_budgets", "_started")
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets, self._started = budgets, time.monotonic()
 
     def begin(self, budget: DeadlineName) -> Deadline:
         """The deadline `budget` from now on, or the total one if that comes first."""
-        seconds: float = getattr(self.budgets, budget)
-        at, total = time.monotonic() + seconds, self.started + self.budgets.total_seconds
+        seconds: float = getattr(self._budgets, budget)
+        at, total = time.monotonic() + seconds, self._started + self._budgets.total_seconds
         return Deadline(at, budget) if at < total else Deadline(total, "total_seconds")
 
 
@@ -130,14 +134,15 @@ def poll(
     Raises:
         HostFunctionError: EINTR: the sandbox was killed.
     """
-    poller = select.poll()
+    poller, wake = select.poll(), call.wake_fd
     for descriptor, events in interest.items():
         poller.register(descriptor, events)
-    if call.wake_fd >= 0:
-        poller.register(call.wake_fd, select.POLLIN)
+    if wake >= 0:
+        poller.register(wake, select.POLLIN)
     ready = poller.poll(timeout_ms)
-    if any(descriptor == call.wake_fd for descriptor, _ in ready):
-        raise HostFunctionError(os.strerror(errno.EINTR), errno="EINTR")
+    for descriptor, _ in ready:
+        if descriptor == wake:
+            raise HostFunctionError(os.strerror(errno.EINTR), errno="EINTR")
     return ready
 
 

@@ -48,29 +48,39 @@ class Connector:
     ) -> None:
         self._resolver, self._ledger = resolver, ledger
         self._decide = lru_cache(DECISIONS)(policy.request_address)
+        self._last: tuple[str, Url, Address, Decision] | None = None
         self._authorities, self._pool, self._audit = authorities, pool, audit
         if authorities:
             tls_context(authorities)  # a faulty file shows at once
 
-    def kept(self, method: str, url: Url, credentials: tuple[str, ...]) -> Stream | None:
+    def kept(self, method: str, url: Url, place: Place) -> Stream | None:
         """A connection that an earlier request left, if this one may go to its address."""
-        stream = self._pool.take(Place(url.origin, credentials))
+        stream = self._pool.take(place)
         if stream is None:
             return None
-        decision = self._decide(method, url, stream.address)
+        decision = self._decide_again(method, url, stream.address)
         if decision.allowed:
-            self._audit.enforce(decision, credentials=credentials)
+            self._audit.record(decision, place.credentials)
             return stream
         stream.close()
         return None
+
+    def _decide_again(self, method: str, url: Url, address: Address) -> Decision:
+        """As `_decide`, which has to compute what an address and a URL are known by."""
+        last = self._last
+        if last and last[0] == method and last[1] is url and last[2] is address:
+            return last[3]
+        decision = self._decide(method, url, address)
+        self._last = method, url, address, decision
+        return decision
 
     def open(
         self,
         method: str,
         url: Url,
+        place: Place,
         deadlines: Deadlines,
         call: HostCall,
-        credentials: tuple[str, ...] = (),
     ) -> Stream:
         """A new connection for a request whose URL is granted, with TLS if its scheme says so.
 
@@ -87,8 +97,7 @@ class Connector:
             for address, decision in zip(addresses, decisions, strict=True)
             if decision.allowed
         ]
-        self._audit.enforce(_summary(decisions), credentials=credentials)
-        place = Place(url.origin, credentials)
+        self._audit.enforce(_summary(decisions), credentials=place.credentials)
         stream = self._connect_any(granted, url.port, place, deadline, call)
         try:
             if url.scheme == "https":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hl_net.budgets import Deadline, Deadlines, over_budget
 from hl_net.configuration import Budgets
@@ -17,8 +17,7 @@ __all__ = ["Exchange", "RequestHead"]
 _CONNECTION_LOST = ("EPIPE", "ECONNRESET")
 
 
-@dataclass(frozen=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """How a request begins.
 
     Attributes:
@@ -47,20 +46,21 @@ class Exchange:
             the pool if it can carry another request.
     """
 
+    sent_all = answered = ended = False
+    _cut = False  # the server stopped listening; it may have answered all the same
+    _persistent = False
+    _sent = _received = 0
+    _failure: HostFunctionError | None = None  # that comes after what was received
+    _size: int | None
+    _reader: ResponseReader  # once the request's head is sent
+    _body: Body  # once the response's head is read
+
     def __init__(
         self, url: str, stream: Stream, deadlines: Deadlines, budgets: Budgets, pool: Pool
     ) -> None:
         self.url = url
         self._stream, self._deadlines, self._budgets = stream, deadlines, budgets
         self._pool = pool
-        self._cut = False  # the server stopped listening; it may have answered all the same
-        self._sent = self._received = 0
-        self._size: int | None = 0
-        self._persistent = False
-        self._reader: ResponseReader  # once the request's head is sent
-        self._body: Body  # once the response's head is read
-        self._failure: HostFunctionError | None = None  # that comes after what was received
-        self.sent_all = self.answered = self.ended = False
 
     def close(self) -> None:
         """Close the connection, at once."""
@@ -68,18 +68,24 @@ class Exchange:
             self._stream.close()
 
     @property
+    def left(self) -> int | None:
+        """Bytes of the response's body to come at most, as far as that is known."""
+        return self._body.left
+
+    @property
     def lost(self) -> bool:
         """Whether a kept connection turned out to have been closed before any answer came."""
         return self._stream.reused and not self._reader.heard
 
-    def send_head(self, head: RequestHead, call: HostCall, body: memoryview | None = None) -> None:
-        """Send the request's method, target and headers; with `body`, all of the request."""
+    def send_head(self, head: RequestHead, call: HostCall, body: bytes | memoryview | None) -> None:
+        """Send the request's method, target and headers; with a body, all of the request."""
         self._size = head.size
-        self._reader = ResponseReader(head.method, self._stream, self._deadlines)
-        if body is not None:
+        if body:
             self._count(len(body))
-            self.sent_all = True
-        self._send(head.text if not body else b"".join((head.text, body)), call)
+        self._send(b"".join((head.text, body)) if body else head.text, call)
+        # What the answer needs is made while the server works.
+        self._reader = ResponseReader(head.method, self._stream, self._deadlines)
+        self.sent_all = body is not None
 
     def send_body(self, data: memoryview, call: HostCall) -> None:
         """Send a part of the request's body."""
@@ -100,9 +106,8 @@ class Exchange:
 
     def read_head(self, call: HostCall) -> Head:
         """Wait for the status and headers of the response."""
-        deadline = self._deadlines.begin("first_byte_seconds")
         try:
-            head = self._reader.head(deadline, call)
+            head = self._reader.head(call)
             self._body = self._reader.body(head)
         except HostFunctionError:
             self.close()
@@ -121,7 +126,7 @@ class Exchange:
         while size < len(buffer) and not self.ended and self._failure is None:
             deadline = self._deadlines.begin("idle_seconds") if wait and not size else None
             try:
-                size += self._receive_into(buffer[size:], deadline, call)
+                size += self._receive_into(buffer[size:] if size else buffer, deadline, call)
             except BlockingIOError:
                 if size or hoped or not self._stream.stirs():
                     break
@@ -134,14 +139,17 @@ class Exchange:
         return size
 
     def _receive_into(self, buffer: memoryview, deadline: Deadline | None, call: HostCall) -> int:
-        left = self._budgets.response_bytes - self._received
-        target = buffer[:left] if left else memoryview(bytearray(1))
+        limit = self._budgets.response_bytes
+        left = limit - self._received
+        target = buffer
+        if left < len(buffer):
+            target = buffer[:left] if left else memoryview(bytearray(1))
         size = self._body.receive_into(target, deadline, call)
-        if not size:
-            self._end()
-        elif not left:
-            raise over_budget("response_bytes", self._budgets.response_bytes)
+        if size and not left:
+            raise over_budget("response_bytes", limit)
         self._received += size
+        if not size or self._body.left == 0:
+            self._end()
         return size
 
     def _end(self) -> None:
@@ -167,7 +175,7 @@ class Exchange:
         if self._cut:
             return
         try:
-            self._stream.send(data, self._deadlines.begin("idle_seconds"), call)
+            self._stream.send(data, self._deadlines, call)
         except HostFunctionError as error:
             if error.errno_name not in _CONNECTION_LOST:
                 self.close()

@@ -7,28 +7,29 @@ from collections.abc import Iterable
 
 from hyperlight_core.errors import InvalidParamsError
 
-__all__ = ["HEADERS_LIMIT", "check_headers", "is_header_value", "visible_headers", "without"]
+__all__ = ["HEADERS_LIMIT", "HOP_BY_HOP", "check_headers", "is_header_value", "without"]
 
 #: Names and values of one request together, in bytes.
 HEADERS_LIMIT = 32 << 10
 
 # RFC 9110, section 7.6.1, and its older relatives: these concern a single connection.
-_HOP_BY_HOP = frozenset(
+#: Nothing of them goes from the guest to the server or back.
+HOP_BY_HOP = frozenset(
     {
-        "connection",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     }
 )
-_SET_BY_HOST = frozenset({"content-length", "expect", "host"})
+_SET_BY_HOST = {name.decode() for name in HOP_BY_HOP} | {"content-length", "expect", "host"}
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
@@ -45,20 +46,16 @@ def check_headers(headers: Iterable[list[str]]) -> list[tuple[str, str]]:
         InvalidParamsError: one is malformed, or is not the guest's to set.
     """
     checked = [(name, value) for name, value in headers]
+    if not checked:
+        return checked
     for name, value in checked:
         if not _NAME.fullmatch(name) or not is_header_value(value):
             raise InvalidParamsError(f"malformed header {name[:64]!a}")
-        if name.lower() in _HOP_BY_HOP | _SET_BY_HOST:
+        if name.lower() in _SET_BY_HOST:
             raise InvalidParamsError(f"the header {name} is set by the host")
     if sum(len(name) + len(value) for name, value in checked) > HEADERS_LIMIT:
         raise InvalidParamsError(f"the headers have more than {HEADERS_LIMIT} bytes")
     return checked
-
-
-def visible_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[list[str]]:
-    """A response's headers for the guest: all but those of the connection."""
-    texts = ([name.decode("latin-1"), value.decode("latin-1")] for name, value in raw)
-    return [header for header in texts if header[0].lower() not in _HOP_BY_HOP]
 
 
 def without(headers: Iterable[tuple[str, str]], *names: str) -> list[tuple[str, str]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 from hl_net.audit import Audit
@@ -15,29 +14,56 @@ from hl_net.credentials import Credentials, Grant
 from hl_net.exchange import Exchange, RequestHead
 from hl_net.headers import check_headers, without
 from hl_net.models import HttpRequest
-from hl_net.policy import DECISIONS, Policy
+from hl_net.policy import DECISIONS, Decision, Policy
 from hl_net.pool import Pool
 from hl_net.response import Head
+from hl_net.stream import Place
 from hl_net.urls import Url, parse_url
 from hyperlight_core.errors import HostFunctionError, InvalidParamsError
 from hyperlight_core.functions import HostCall
 
-__all__ = ["Hop", "HttpClient"]
+__all__ = ["Hop", "HttpClient", "Target"]
 
 _REDIRECTS = {301, 302, 303, 307, 308}  # RFC 9110, section 15.4
 _OF_BODY = ("content-encoding", "content-language", "content-location", "content-type")
 _OF_ORIGIN = ("authorization", "cookie")
+_WITH_BODY = ("POST", "PUT", "PATCH")
 # RFC 9110, section 9.2.2: a request that may be sent twice.
 _IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
 
-@dataclass(frozen=True)
-class Hop:
-    """One request on the way that redirects lead.
+class Target(NamedTuple):
+    """What a request is for; made once for all requests of one sandbox that are for the same.
 
     Attributes:
         method: of the request.
         url: of the request.
+        decision: whether the request may be tried.
+        text: the URL.
+        place: where it goes to without credentials.
+        head: the request's where nothing is added to it.
+    """
+
+    method: str
+    url: Url
+    decision: Decision
+    text: str
+    place: Place
+    head: bytes
+
+
+def _target(policy: Policy, method: str, text: str) -> Target:
+    url = parse_url(text)
+    decision, place = policy.request(method, url), Place(url.origin, ())
+    head = f"{method} {url.path}{url.query} HTTP/1.1\r\nHost: {url.authority}\r\n\r\n"
+    return Target(method, url, decision, str(url), place, head.encode("ascii"))
+
+
+class Hop(NamedTuple):
+    """One request on the way that redirects lead.
+
+    Attributes:
+        target: of the request.
         headers: the guest's own.
         body: what to send at once; None if there is none or the guest streams it.
         size: of the body, in bytes; None if the guest streams it without saying.
@@ -46,8 +72,7 @@ class Hop:
         at_home: whether every hop so far had the first one's origin.
     """
 
-    method: str
-    url: Url
+    target: Target
     headers: list[tuple[str, str]]
     body: memoryview | None = None
     size: int | None = 0
@@ -57,36 +82,42 @@ class Hop:
 
     def head(self, grant: Grant) -> RequestHead:
         """The request's head as it is sent."""
-        framing = [("Transfer-Encoding", "chunked")]
-        if self.size is not None:
-            framing = [("Content-Length", str(self.size))] if self.size or self._has_body else []
-        headers = [("Host", self.url.authority), *grant.added_to(self.headers), *framing]
-        lines = [f"{self.method} {self.url.path}{self.url.query} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        return RequestHead(self.method, "\r\n".join([*lines, "", ""]).encode("ascii"), self.size)
+        target, size, framing = self.target, self.size, ""
+        if size is None:
+            framing = "Transfer-Encoding: chunked\r\n"
+        # RFC 9110, section 8.6: a method that is expected to have a body says that it is empty.
+        elif size or self.streamed or target.method in _WITH_BODY:
+            framing = f"Content-Length: {size}\r\n"
+        headers = grant.added_to(self.headers)
+        if not headers and not framing:
+            return RequestHead(target.method, target.head, size)
+        added = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        text = target.head[:-2] + f"{added}{framing}\r\n".encode("ascii")
+        return RequestHead(target.method, text, size)
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again when a kept connection turns out to be closed."""
-        return self.method in _IDEMPOTENT and not self.streamed
+        return self.target.method in _IDEMPOTENT and not self.streamed
 
-    @property
-    def _has_body(self) -> bool:
-        # RFC 9110, section 8.6: a method that is expected to have a body says that it is empty.
-        return self.streamed or self.method in ("POST", "PUT", "PATCH")
+    def method_after(self, status: int) -> str:
+        """The method of the request to where a response with this status redirects."""
+        method = self.target.method
+        if status == 303 or (status in (301, 302) and method == "POST"):
+            return "HEAD" if method == "HEAD" else "GET"
+        return method
 
-    def following(self, status: int, url: Url) -> Hop | None:
+    def following(self, status: int, target: Target) -> Hop | None:
         """The request to where a response with this status redirects; None if there is none."""
-        hop = replace(self, url=url)
-        if status == 303 or (status in (301, 302) and self.method == "POST"):
-            method = "HEAD" if self.method == "HEAD" else "GET"
+        hop = self._replace(target=target)
+        if status == 303 or target.method != self.target.method:
             headers = without(self.headers, *_OF_BODY)
-            hop = replace(hop, method=method, headers=headers, body=None, size=0, streamed=False)
+            hop = hop._replace(headers=headers, body=None, size=0, streamed=False)
         elif self.streamed:
             return None
-        if url.origin != self.url.origin:
+        if target.url.origin != self.target.url.origin:
             headers = without(hop.headers, *_OF_ORIGIN)
-            hop = replace(hop, headers=headers, at_home=False)
+            hop = hop._replace(headers=headers, at_home=False)
         return hop
 
 
@@ -104,8 +135,7 @@ class HttpClient:
         self._budgets, self._connector, self._pool = configuration.budgets, connector, pool
         self._audit = audit
         self._credentials = Credentials(configuration.credentials, audit)
-        self._parse = lru_cache(DECISIONS)(parse_url)
-        self._decide = lru_cache(DECISIONS)(policy.request)
+        self._target = lru_cache(DECISIONS)(partial(_target, policy))
 
     def first_hop(self, request: HttpRequest, call: HostCall) -> Hop:
         """The guest's request, checked as far as no rule is needed.
@@ -114,24 +144,24 @@ class HttpClient:
             DeniedError: the URL is none that could be granted.
             InvalidParamsError: a header is not the guest's to set, or the body is contradictory.
         """
-        streamed, attached = request.body == "streamed", request.body == "attached"
-        if (request.body_size is not None and not streamed) or (call.attachment and not attached):
+        body, size, attachment = request.body, request.body_size, call.attachment
+        streamed, attached = body == "streamed", body == "attached"
+        if (size is not None and not streamed) or (attachment and not attached):
             raise InvalidParamsError("the body is contradictory")
         return Hop(
-            request.method,
-            self._parsed(request.method, request.url),
+            self._parsed(request.method, request.url, request.method),
             check_headers(request.headers),
-            call.attachment if attached else None,
-            request.body_size if streamed else len(call.attachment),
+            attachment if attached else None,
+            size if streamed else len(attachment),
             streamed,
             request.credential,
         )
 
-    def _parsed(self, method: str, text: str) -> Url:
+    def _parsed(self, method: str, text: str, action: str) -> Target:
         try:
-            return self._parse(text)
+            return self._target(method, text)
         except ValueError as error:
-            target = f"{method} {text}"
+            target = f"{action} {text}"
             raise self._audit.refuse_malformed("request", target, str(error)) from error
 
     def start(self, hop: Hop, deadlines: Deadlines, call: HostCall) -> Exchange:
@@ -148,30 +178,31 @@ class HttpClient:
         """What goes with a request, if it may be sent at all."""
         if (hop.size or 0) > self._budgets.request_bytes:
             raise over_budget("request_bytes", self._budgets.request_bytes)
-        decision = self._decide(hop.method, hop.url)
-        if not decision.allowed:
-            self._audit.enforce(decision)
+        target = hop.target
+        if not target.decision.allowed:
+            self._audit.enforce(target.decision)
         if not hop.at_home:
             return Grant()
-        return self._credentials.grant(hop.credential, hop.method, hop.url)
+        return self._credentials.grant(hop.credential, target.method, target.url)
 
     def _send(
         self, hop: Hop, grant: Grant, deadlines: Deadlines, call: HostCall, *, fresh: bool = False
     ) -> Exchange:
         """Send it over a kept connection if there is one and it could be repeated."""
-        stream = None
+        stream, target = None, hop.target
+        place = Place(target.url.origin, grant.names) if grant.names else target.place
         if hop.repeatable and not fresh:
-            stream = self._connector.kept(hop.method, hop.url, grant.names)
+            stream = self._connector.kept(target.method, target.url, place)
         if stream is None:
-            stream = self._connector.open(hop.method, hop.url, deadlines, call, grant.names)
-        exchange = Exchange(str(hop.url), stream, deadlines, self._budgets, self._pool)
-        body = None if hop.streamed else hop.body or memoryview(b"")
+            stream = self._connector.open(target.method, target.url, place, deadlines, call)
+        exchange = Exchange(target.text, stream, deadlines, self._budgets, self._pool)
+        body = None if hop.streamed else hop.body or b""
         exchange.send_head(hop.head(grant), call, body)
         return exchange
 
     def begin(self) -> Deadlines:
         """The deadlines of a request that begins now."""
-        return Deadlines(self._budgets, time.monotonic())
+        return Deadlines(self._budgets)
 
     def fetch(self, hop: Hop, call: HostCall, *, follow: bool) -> tuple[Exchange, Head]:
         """Send a request whose body is there, follow its redirects, and read the last one's head.
@@ -184,7 +215,9 @@ class HttpClient:
         deadlines = self.begin()
         for _ in range(self._budgets.redirects + 1):
             exchange, response = self._answered(hop, deadlines, call)
-            following = self._following(hop, exchange, response) if follow else None
+            if not follow or response.status not in _REDIRECTS:
+                return exchange, response
+            following = self._following(hop, exchange, response)
             if following is None:
                 return exchange, response
             exchange.close()
@@ -206,12 +239,13 @@ class HttpClient:
     def _following(self, hop: Hop, exchange: Exchange, response: Head) -> Hop | None:
         """Where the response redirects to, if it does and the request can be sent again."""
         location = response.values(b"location")
-        if response.status not in _REDIRECTS or not location:
+        if not location:
             return None
         try:
             # urljoin only builds a text; what counts is how parse_url reads it.
-            text = urljoin(str(hop.url), location[-1].decode("latin-1"))
-            return hop.following(response.status, self._parsed("redirect", text))
+            text, method = hop.target.text, hop.method_after(response.status)
+            target = self._parsed(method, urljoin(text, location[-1].decode("latin-1")), "redirect")
+            return hop.following(response.status, target)
         except BaseException:
             exchange.close()
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hl_net.budgets import Ledger
 from hl_net.exchange import Exchange
 from hl_net.handles import Handles
-from hl_net.headers import visible_headers
 from hl_net.http_client import HttpClient
 from hl_net.models import (
     HandleRequest,
@@ -50,7 +49,7 @@ class HttpFunctions:
             exchange = self._client.start(hop, self._client.begin(), call)
             return HttpReply(handle=self._handles.add(exchange), url=exchange.url)
         exchange, response = self._client.fetch(hop, call, follow=request.follow_redirects)
-        return self._reply(self._handles.add(exchange), exchange, response, call)
+        return self._reply(None, exchange, response, call)
 
     @host_function("net.request_write", blocking=True, errors=_ERRORS)
     def write(self, request: WriteRequest, call: HostCall) -> SizeReply:
@@ -89,20 +88,29 @@ class HttpFunctions:
         self._ledger.enter(call.run)
         return self._handles.exchange(handle)
 
-    def _reply(self, handle: int, exchange: Exchange, response: Head, call: HostCall) -> HttpReply:
-        """The response's head, and with it what has arrived of the body."""
-        headers, size = visible_headers(response.headers), 0
+    def _reply(
+        self, handle: int | None, exchange: Exchange, response: Head, call: HostCall
+    ) -> HttpReply:
+        """The response's head, and with it what has arrived of the body.
+
+        Without a handle it gets one if there is more to come.
+        """
+        size, most = 0, exchange.left
         if response.size + len(exchange.url) <= _HEAD_LIMIT:
-            buffer = call.reply_buffer(min(_FIRST_PART, call.reply_limit))
+            # No more room than it takes: whatever is given out counts as written.
+            room = _FIRST_PART if most is None else min(most or 1, _FIRST_PART)
+            buffer = call.reply_buffer(min(room, call.reply_limit))
             size = exchange.read_into(buffer, call, wait=False)
             call.reply_size(size)
-        if exchange.ended:
+        if not exchange.ended:
+            handle = self._handles.add(exchange) if handle is None else handle
+        elif handle is not None:
             self._handles.close(handle)
         return HttpReply(
             handle=None if exchange.ended else handle,
             status=response.status,
             url=exchange.url,
-            headers=headers,
+            headers=response.headers,
             size=size,
             end=exchange.ended,
         )

@@ -6,7 +6,6 @@ that name.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import dns.exception
@@ -73,7 +72,7 @@ class Names:
             return [name]
         decision = self._policy.resolve(name)
         self._audit.enforce(decision)
-        deadline = Deadlines(self._budgets, time.monotonic()).begin("connect_seconds")
+        deadline = Deadlines(self._budgets).begin("connect_seconds")
         addresses = self._resolver.lookup(name, deadline, call)
         return self._granted(name, addresses)
 

@@ -7,23 +7,21 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hl_net.addresses import Address
-from hl_net.budgets import Deadline, Ledger
+from hl_net.budgets import Deadline, Deadlines, Ledger
 from hyperlight_core.errors import HostFunctionError
 from hyperlight_core.functions import HostCall
 
 __all__ = ["Place", "Stream"]
 
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 _MOMENT_MS = 1
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What requests must share to go over one connection, one after another.
 
     Attributes:
@@ -55,7 +53,9 @@ class Stream:
         self._socket, self._ledger = connection, ledger
         self.place, self.address = place, address
         self.opened = self.idle_since = time.monotonic()
-        self.reused = False
+        self.reused = self._encrypted = False
+        self._arrivals = select.poll()
+        self._arrivals.register(connection, select.POLLIN)
 
     def close(self) -> None:
         """Close the connection, at once."""
@@ -63,6 +63,9 @@ class Stream:
 
     def is_silent(self) -> bool:
         """Whether it is open and nothing has arrived: whatever did would be no answer."""
+        if not self._encrypted:
+            return not self._arrivals.poll(0)
+        # What TLS itself says is no answer either, and what it has decrypted no poll shows.
         try:
             self._socket.recv(1)
         except (ssl.SSLWantReadError, BlockingIOError):
@@ -73,9 +76,7 @@ class Stream:
 
     def stirs(self) -> bool:
         """Whether something arrives within a moment."""
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        return bool(poller.poll(_MOMENT_MS))
+        return bool(self._arrivals.poll(_MOMENT_MS))
 
     def start_tls(
         self, context: ssl.SSLContext, host: str, deadline: Deadline, call: HostCall
@@ -88,17 +89,38 @@ class Stream:
             do_handshake_on_connect=False,
             suppress_ragged_eofs=False,
         )
-        self._socket = wrapped
-        self._finish(wrapped.do_handshake, select.POLLIN, deadline, call)
+        self._socket, self._encrypted = wrapped, True
+        self._finish(wrapped.do_handshake, False, deadline, call)
 
-    def send(self, data: bytes | memoryview, deadline: Deadline, call: HostCall) -> None:
+    def send(self, data: bytes | memoryview, deadlines: Deadlines, call: HostCall) -> None:
         """Send all of `data`, or as much as the budget allows before it raises."""
-        left = memoryview(data)
-        while left:
-            part = left[: self._ledger.sendable(len(left))]
-            sent = self._finish(partial(self._socket.send, part), select.POLLOUT, deadline, call)
-            self._ledger.sent_bytes += sent
-            left = left[sent:]
+        deadline, ledger = None, self._ledger
+        while data:
+            size = ledger.sendable(len(data))
+            part = data if size == len(data) else memoryview(data)[:size]
+            try:
+                sent = self._socket.send(part)
+            except OSError as error:
+                wanted = _awaited(error, select.POLLOUT)
+                deadline = deadline or deadlines.begin("idle_seconds")
+                deadline.wait(self._socket.fileno(), wanted, call)
+                continue
+            ledger.sent_bytes += sent
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+
+    def expect(self, deadline: Deadline, call: HostCall) -> None:
+        """Wait for an answer to begin, where that can be told from outside."""
+        if not self._encrypted:
+            deadline.wait(self._socket.fileno(), select.POLLIN, call)
+
+    def receive(self, size: int, deadline: Deadline | None, call: HostCall) -> bytes:
+        """Receive up to `size` bytes as `receive_into` does."""
+        ledger = self._ledger
+        part = self._finish(self._socket.recv, ledger.receivable(size), deadline, call)
+        ledger.received_bytes += len(part)
+        return part
 
     def receive_into(self, buffer: memoryview, deadline: Deadline | None, call: HostCall) -> int:
         """Receive what fits, at least one byte; 0 at the end.
@@ -106,49 +128,45 @@ class Stream:
         Without a deadline it does not wait: BlockingIOError if nothing has arrived.
         """
         target = buffer[: self._ledger.receivable(len(buffer))]
-        operation = partial(self._socket.recv_into, target)
-        if deadline is None:
-            size = _at_once(operation)
-        else:
-            size = self._finish(operation, select.POLLIN, deadline, call)
+        size = self._finish(self._socket.recv_into, target, deadline, call)
         self._ledger.received_bytes += size
         return size
 
     def _finish(
-        self, operation: Callable[[], _T], events: int, deadline: Deadline, call: HostCall
+        self,
+        operation: Callable[[_A], _T],
+        argument: _A,
+        deadline: Deadline | None,
+        call: HostCall,
     ) -> _T:
-        """Repeat a non-blocking operation until it is done."""
+        """Repeat a non-blocking operation that waits for bytes until it is done."""
         while True:
             try:
-                return _translated(operation)
-            except ssl.SSLWantReadError:
-                wanted = select.POLLIN
-            except ssl.SSLWantWriteError:
-                wanted = select.POLLOUT
-            except BlockingIOError:
-                wanted = events
+                return operation(argument)
+            except OSError as error:
+                wanted = _awaited(error, select.POLLIN)
+                if deadline is None:
+                    raise BlockingIOError from error
             deadline.wait(self._socket.fileno(), wanted, call)
 
 
-def _at_once(operation: Callable[[], _T]) -> _T:
-    """Its result; BlockingIOError if it would have to wait."""
-    try:
-        return _translated(operation)
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
-        raise BlockingIOError from error
+def _awaited(error: OSError, events: int) -> int:
+    """What to wait for if `error` means "not yet"; others are raised as the guest shall see them.
 
-
-def _translated(operation: Callable[[], _T]) -> _T:
-    """Its result; errors as the guest shall see them, except those that mean "not yet"."""
-    try:
-        return operation()
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-        raise
-    except ssl.SSLCertVerificationError as error:
+    Args:
+        error: of a non-blocking operation.
+        events: what that operation itself waits for.
+    """
+    if isinstance(error, BlockingIOError):
+        return events
+    if isinstance(error, ssl.SSLWantReadError):
+        return select.POLLIN
+    if isinstance(error, ssl.SSLWantWriteError):
+        return select.POLLOUT
+    if isinstance(error, ssl.SSLCertVerificationError):
         message = f"the server's certificate: {error.verify_message}"
         raise HostFunctionError(message, errno="EPROTO") from error
-    except ssl.SSLError as error:
+    if isinstance(error, ssl.SSLError):
         reason = (error.reason or "failed").replace("_", " ").lower()
         raise HostFunctionError(f"TLS: {reason}", errno="EPROTO") from error
-    except OSError as error:
-        raise HostFunctionError.from_os_error(error) from error
+    raise HostFunctionError.from_os_error(error) from error
