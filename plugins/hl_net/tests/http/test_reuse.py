@@ -187,6 +187,31 @@ def test_server_that_closes_a_kept_connection_at_the_last_moment_is_asked_again(
     assert (server.connections, len(requests)) == (2, 3)
 
 
+@pytest.mark.parametrize("end", ["kill", "deadline"])
+def test_wait_ends_on_a_connection_whose_answers_used_to_come_soon(
+    make_guest: Any, serve: Any, end: str
+) -> None:
+    """Looking for an answer without sleeping is no way to wait for ever."""
+    stopped = threading.Event()
+
+    def run(connection: Any) -> None:
+        for _ in range(20):
+            connection.recv(1 << 16)
+            connection.sendall(OK)
+        connection.recv(1 << 16)
+        if end == "kill":
+            guest.kill()
+        stopped.wait(20)
+
+    server = serve(run)
+    url = f"http://127.0.0.1:{server.port}"
+    guest = make_guest(allow=url, budgets={"first_byte_seconds": 20 if end == "kill" else 0.1})
+    assert [guest.fetch(url) for _ in range(20)] == [(200, b"ok")] * 20
+    error = guest.refused("net.request", method="GET", url=url)
+    stopped.set()
+    assert error.errno == ("EINTR" if end == "kill" else "ETIMEDOUT")
+
+
 def test_new_connection_without_an_answer_is_an_error(make_guest: Any, serve: Any) -> None:
     server = serve(lambda connection: connection.recv(1 << 16))
     url = f"http://127.0.0.1:{server.port}"
