@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -18,7 +19,8 @@ from ._errors import HostError, InvalidParamsError, MethodNotFoundError, from_re
 __all__ = ["HostError", "InvalidParamsError", "MethodNotFoundError", "call", "call_raw"]
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
-_decode = json.JSONDecoder().decode
+_scan: Callable[[str, int], tuple[dict[str, Any], int]]
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _identifiers = count(1)
 #: Channels no call is using. Taking one is atomic, so threads and finalizers never share a channel.
 _idle: list[Receiver] = []
@@ -52,11 +54,11 @@ def call_raw(
     try:
         os.write(channel.descriptor, message)
         text, data = channel.receive()
-        response = _decode(text)
+        response, _ = _scan(text, 0)
         while "method" in response:  # a request of the host's, before its response to ours
             _servers[-1](channel.descriptor, text)
             text, data = channel.receive()
-            response = _decode(text)
+            response, _ = _scan(text, 0)
     finally:
         _idle.append(channel)
     if "error" in response:
@@ -67,7 +69,7 @@ def call_raw(
 def _refuse(descriptor: int, text: str) -> None:
     # What answers the host's requests is the driver, if this program is one.
     error = {"code": -32601, "message": "this program serves no requests"}
-    response = {"jsonrpc": "2.0", "id": _decode(text)["id"], "error": error}
+    response = {"jsonrpc": "2.0", "id": _scan(text, 0)[0]["id"], "error": error}
     os.write(descriptor, frame(_encode(response).encode()))
 
 

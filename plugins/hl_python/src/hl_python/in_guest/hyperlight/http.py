@@ -21,8 +21,8 @@ _MOST = 1 << 20  # bytes to ask for; what fits into a frame comes
 class Headers(Mapping[str, str]):
     """Headers by name, in any case; several of one name are joined by commas."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self.pairs = [(name, value) for name, value in pairs]
+    def __init__(self, pairs: Iterable[Iterable[str]]) -> None:
+        self.pairs: list[tuple[str, str]] = list(map(tuple, pairs))  # type: ignore[arg-type]
 
     def get_all(self, name: str) -> list[str]:
         """The values of every header of this name, such as `Set-Cookie`."""
@@ -52,11 +52,13 @@ class Response:
         headers: its headers.
     """
 
+    _handle: int | None = None
+
     def __init__(self, reply: dict[str, Any], data: bytes) -> None:
         self.status: int = reply["status"]
         self.url: str = reply["url"]
-        self.headers = Headers((name, value) for name, value in reply["headers"])
-        self._handle: int | None = None if reply["end"] else reply["handle"]
+        self.headers = Headers(reply["headers"])
+        self._handle = None if reply["end"] else reply["handle"]
         self._part, self._content = data, b""
 
     @property
@@ -67,7 +69,10 @@ class Response:
     @property
     def content(self) -> bytes:
         """The whole body."""
-        self._content = b"".join([self._content, *self])
+        if self._handle is None and not self._content:  # all of it came with the head
+            self._content, self._part = self._part, b""
+        elif self._handle is not None or self._part:
+            self._content = b"".join([self._content, *self])
         return self._content
 
     @property
@@ -113,8 +118,9 @@ class Response:
 
     def __del__(self) -> None:
         # Else those that nobody reads would use up the requests in flight.
-        with contextlib.suppress(Exception):
-            self.close()
+        if self._handle is not None:
+            with contextlib.suppress(Exception):
+                self.close()
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url}>"
@@ -144,18 +150,21 @@ def request(
     Raises:
         HostError: the host function refused or failed; also an OSError where POSIX has a name.
     """
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    params: dict[str, Any] = {
+        "method": method.upper(),
+        "url": url,
+        "follow_redirects": follow_redirects,
+    }
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers) if headers else []
     if json is not None:
         data = _json.dumps(json)
         if not any(name.lower() == "content-type" for name, _ in pairs):
             pairs.append(("Content-Type", "application/json"))
-    params = {
-        "method": method.upper(),
-        "url": url,
-        "headers": [[name, value] for name, value in pairs],
-        "credential": credential,
-        "follow_redirects": follow_redirects,
-    }
+    # What is usually empty is left out: every member costs time on both sides.
+    if pairs:
+        params["headers"] = [[name, value] for name, value in pairs]
+    if credential is not None:
+        params["credential"] = credential
     body = data.encode() if isinstance(data, str) else data
     if body is None:
         return Response(*call_raw("net.request", params))
