@@ -1,11 +1,12 @@
-"""Many sandboxes: how fast clones are made, what idle ones take, two threads beside one."""
+"""Many sandboxes: how fast clones are made, what idle ones take, two at a time beside one."""
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from measure import Result, median, private_mib
@@ -115,31 +116,58 @@ def _used_mib() -> float:
 
 
 def _reset_and_run() -> Iterator[Result]:
-    """Runs from a pool in two threads beside one, in turns, so that both see the same machine."""
+    """Runs after resets, two at a time beside one."""
     with SandboxPool(Sandbox(timeout=None), size=2) as pool:
 
-        def work(_: int) -> None:
+        def work() -> None:
             for _ in range(ROUNDS):
                 with pool.sandbox() as sandbox:
                     sandbox.run("print('hello')")
 
-        ratios, rates = [], []
-        with ThreadPoolExecutor(2) as threads:
-            list(threads.map(work, range(2)))
-            for _ in range(7):
-                times = []
-                for count in (1, 2):
-                    began = time.perf_counter()
-                    list(threads.map(work, range(count)))
-                    times.append((time.perf_counter() - began) / count)
-                rates.append(ROUNDS / times[0])
-                ratios.append(times[0] / times[1])
-    yield Result("reset-and-run of a pool, 1 thread", median(sorted(rates)), "1/s")
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+            rate, ratio = _two_beside_one(one, other, work)
+    yield Result("reset-and-run of a pool, 1 thread", rate, "1/s")
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh) as first, ProcessPoolExecutor(1, fresh) as second:
+        _, without_gil = _two_beside_one(first, second, _work_in_process)
     yield Result(
         "the same with 2 threads beside 1",
-        median(sorted(ratios)),
+        ratio,
         "x",
-        target=1.8,
+        without_gil,
+        "2 processes beside 1",
+        1.8,
         higher_is_better=True,
         target_is_value=True,
     )
+
+
+def _two_beside_one(
+    one: Executor, other: Executor, work: Callable[[], None]
+) -> tuple[float, float]:
+    """Rounds a second of one, and how many times as many of two; in turns, on the same machine."""
+    ratios, rates = [], []
+    for turn in range(8):
+        times = []
+        for workers in ([one], [one, other]):
+            began = time.perf_counter()
+            wait([worker.submit(work) for worker in workers])
+            times.append((time.perf_counter() - began) / len(workers))
+        if turn == 0:
+            continue
+        rates.append(ROUNDS / times[0])
+        ratios.append(times[0] / times[1])
+    return median(sorted(rates)), median(sorted(ratios))
+
+
+#: This process's own.
+_sandboxes: list[Sandbox] = []
+
+
+def _work_in_process() -> None:
+    if not _sandboxes:
+        _sandboxes.append(Sandbox(timeout=None))
+    (sandbox,) = _sandboxes
+    for _ in range(ROUNDS):
+        sandbox.reset()
+        sandbox.run("print('hello')")
