@@ -126,7 +126,7 @@ def measure() -> Iterator[Result]:
         each = (getattr(after, counter) - getattr(before, counter)) / ROUNDS
         yield Result(f"reset and print: {counter.replace('_', ' ')}", each, "")
     stay = median(sorted(round_[6] - round_[3] for round_ in rounds)) / 1000
-    name = "reset and print: within the helper's run"
+    name = "a reset and print's stay in the guest"
     yield Result(name, stay, "us", alone, "the same, the host doing nothing but resets")
     yield from _hot(whole, (after.pages_copied - before.pages_copied) / ROUNDS)
 
