@@ -190,9 +190,13 @@ BUSY = {
     "asking for fault addresses": 'sandbox.call("roam")',
 }
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from hyperlight_core.sandbox import Sandbox
+
+# A shell that starts something in the background has it ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def tell(_stream, text):
     print(text.decode(), end="", flush=True)
