@@ -279,8 +279,10 @@ static void leave_registers(hl_vm *vm, const struct hl_registers *from) {
 
 int hl_vm_set_registers(hl_vm *vm, const struct hl_registers *from) {
     int result = cpu_finish_exit(vm);
-    if (!result)
+    if (!result) {
         leave_registers(vm, from);
+        vm->touched = true;
+    }
     return result;
 }
 

@@ -74,7 +74,7 @@ struct hl_vm {
 
     /* Which pages of RAM may differ from `base`. */
     hl_snapshot *base;
-    bool touched;            /* whether any does: by a run or by the host, since base was reached */
+    bool touched;            /* whether any does, or the vCPU: by a run or the host, since then */
     bool log_on;             /* KVM's dirty log tells what the guest wrote */
     bool ran;                /* since the last mapping */
     struct page_set written; /* by the host, while the log is on */

@@ -180,18 +180,29 @@ static int keep_pages(hl_vm *vm, hl_snapshot *snapshot) {
     return result ? result : write_pages(vm->ram, &snapshot->own, fd);
 }
 
+/* The vCPU and the pages that may differ: neither has to be asked for where nothing has happened. */
+static int look_for_changes(hl_vm *vm, struct page_set *candidates, struct cpu_state *cpu) {
+    if (vm->base && vm->loaded && !vm->touched) {
+        page_set_clear(candidates);
+        *cpu = vm->base->cpu;
+        return 0;
+    }
+    int result = dirty_pages(vm, candidates);
+    return result ? result : cpu_get(vm, cpu);
+}
+
 int hl_vm_snapshot(hl_vm *vm, hl_snapshot **out) {
+    struct cpu_state cpu;
     run_empty_console(vm);
-    int result = dirty_pages(vm, &vm->scratch);
+    int result = look_for_changes(vm, &vm->scratch, &cpu);
     if (result)
         return result;
     hl_snapshot *snapshot = snapshot_new(&vm->config, choose_parent(vm, &vm->scratch));
     if (!snapshot)
         return -ENOMEM;
     choose_pages(vm, snapshot, &vm->scratch);
-    result = cpu_get(vm, &snapshot->cpu);
-    if (!result)
-        result = keep_pages(vm, snapshot);
+    snapshot->cpu = cpu;
+    result = keep_pages(vm, snapshot);
     if (result) {
         hl_snapshot_unref(snapshot);
         return result;

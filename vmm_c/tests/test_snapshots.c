@@ -143,6 +143,27 @@ TEST(a_vm_that_is_there_already_takes_no_memory_back) {
     hl_snapshot_unref(start);
 }
 
+TEST(a_snapshot_of_what_is_known_asks_kvm_for_nothing) {
+    hl_vm *vm = test_vm();
+    hl_snapshot *start, *again, *changed;
+    struct hl_counters before, after;
+    struct hl_registers registers;
+    CHECK(!hl_vm_snapshot(vm, &start) && !hl_vm_restore(vm, start));
+    hl_vm_get_counters(vm, &before);
+    CHECK(!hl_vm_snapshot(vm, &again) && hl_snapshot_size(again) == 0);
+    hl_vm_get_counters(vm, &after);
+    CHECK(before.ioctls == after.ioctls);
+    /* What the host did to the vCPU alone is in the next one. */
+    CHECK(!hl_vm_get_registers(vm, &registers));
+    registers.r12 ^= 1;
+    CHECK(!hl_vm_set_registers(vm, &registers) && !hl_vm_snapshot(vm, &changed));
+    CHECK(!hl_vm_restore(vm, again) && !hl_vm_restore(vm, changed));
+    struct hl_registers back;
+    CHECK(!hl_vm_get_registers(vm, &back) && back.r12 == registers.r12);
+    hl_vm_close(vm);
+    hl_snapshot_unref(start), hl_snapshot_unref(again), hl_snapshot_unref(changed);
+}
+
 TEST(only_memory_of_the_guests_own_is_given_back) {
     static const uint64_t lies[][2] = {
         {HL_RAM_ADDRESS, 0x1000},
