@@ -297,12 +297,14 @@ class GuestCalls:
         attachment: bytes | memoryview,
         request_id: int,
     ) -> None:
-        text = wire.request_text(method, params, request_id)
+        text, buffer = wire.request_text(method, params, request_id), self.vm.buffers.to_guest
         try:
-            size = wire.write_frame(self.vm.buffers.to_guest, text, attachment)
+            self.vm.wrote(wire.write_frame(buffer, text, attachment))
         except ProtocolError as error:
             raise ValueError(f"the request is too large: {error}") from None
-        self.vm.wrote(size)
+        except BaseException:
+            self.vm.wrote(len(buffer))  # some of it may have been: nothing of it may stay
+            raise
 
     def _until_park(self, run: _Run) -> None:
         """Run the guest until it parks, or, within a host call, until it sends a response."""
@@ -341,15 +343,16 @@ class GuestCalls:
         buffers = self.vm.buffers
         run.answering = True
         try:
-            written = self._table.dispatch(buffers.from_guest, buffers.to_guest, run, *self._watch)
+            self.vm.wrote(
+                self._table.dispatch(buffers.from_guest, buffers.to_guest, run, *self._watch)
+            )
         except BaseException:
-            self.vm.wrote(len(buffers.to_guest))  # a handler may have: nothing of it may stay
+            self.vm.wrote(len(buffers.to_guest))  # a handler may have written, too
             raise
         finally:
             run.answering = False
         if run.failure is not None:
             raise run.failure
-        self.vm.wrote(written)
 
     def _failure(self, left: Exit, run: _Run) -> HyperlightError:
         printed = run.console.text(STDERR).decode(errors="replace").strip()

@@ -359,13 +359,18 @@ def test_a_host_function_can_call_the_sandbox_that_calls_it_and_nothing_else(
 
 
 class Filler:
-    """A plugin that answers with a secret, and then is told to stop."""
+    """A plugin that answers with a secret, if need be after the guest has crashed meanwhile."""
+
+    sandbox: Sandbox | None = None
 
     @hookimpl
     def host_functions(self) -> list[HostFunction]:
         return [HostFunction("filler.fill", self.fill, Nothing, Nothing, wants_call=True)]
 
     def fill(self, request: Nothing, call: HostCall) -> Nothing:
+        if self.sandbox is not None:
+            with pytest.raises(GuestCrashedError):
+                self.sandbox.call("peek", address=8)
         call.reply_buffer(6)[:] = b"secret"
         return request
 
@@ -381,6 +386,19 @@ def test_an_answer_that_was_never_sent_does_not_outlast_a_reset(
     made = sandbox(hostile, **SMALL, plugins={"filler": Filler()}, after_host_call=stop)
     for _ in range(3):  # from the second on, a reset copies
         with pytest.raises(KeyboardInterrupt):
+            made.call("call", method="filler.fill", times=1)
+        assert b"secret" in bytes(made._state._machine.vm.buffers.to_guest)
+        made.reset()
+        assert b"secret" not in bytes(made._state._machine.vm.buffers.to_guest)
+
+
+def test_an_answer_to_a_guest_that_has_crashed_does_not_outlast_a_reset(
+    hostile: GuestImage, sandbox: MakeSandbox
+) -> None:
+    plugin = Filler()
+    plugin.sandbox = made = sandbox(hostile, **SMALL, plugins={"filler": plugin})
+    for _ in range(3):
+        with pytest.raises(GuestCrashedError):
             made.call("call", method="filler.fill", times=1)
         assert b"secret" in bytes(made._state._machine.vm.buffers.to_guest)
         made.reset()
