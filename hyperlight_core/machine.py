@@ -94,11 +94,6 @@ class CallContext:
         self._machine.vm.write(address, data)
 
 
-def _new_vm(spec: MachineSpec, program: bytes | None) -> VirtualMachine:
-    streamed = spec.stream is not None
-    return spec.vm(spec.config, program, spec.guest.image, stream=streamed)
-
-
 class _Use:
     """One use of a machine; a class, because a generator costs more than the lock."""
 
@@ -124,8 +119,7 @@ class Machine:
     Args:
         spec: what it is made of.
         start: a snapshot to begin with, instead of loading the guest.
-        vm: one to use instead of making one, already at `start` or easily taken there; closed with
-            the machine, and by the caller if this fails.
+        vm: one to use instead of making one; closed with the machine, by the caller if this fails.
 
     Attributes:
         spec: as given.
@@ -384,3 +378,8 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _new_vm(spec: MachineSpec, program: bytes | None) -> VirtualMachine:
+    streamed = spec.stream is not None
+    return spec.vm(spec.config, program, spec.guest.image, stream=streamed)

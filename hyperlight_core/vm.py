@@ -136,8 +136,8 @@ class Vm:
         """
         limits = self._limits
         limits.deadline_ns, limits.cpu_ns = deadline_ns, cpu_ns
-        written, self._written = self._written, 0
-        code = lib.hl_vm_run(self._vm or self._handle, written, limits, self._exit)
+        code = lib.hl_vm_run(self._vm or self._handle, self._written, limits, self._exit)
+        self._written = 0
         if code:
             text = error_text()
             raise StateError(text) if code == -errno.ENOEXEC else HypervisorError(-code, text)
@@ -170,8 +170,9 @@ class Vm:
         self._written = max(self._written, size)
 
     def _tell_written(self) -> None:
-        written, self._written = self._written, 0
-        lib.hl_vm_pointer(self._handle, self._in_address, written, 1)
+        if self._written:
+            lib.hl_vm_pointer(self._handle, self._in_address, self._written, 1)
+            self._written = 0
 
     def read(self, address: int, size: int) -> bytes:
         """Copy guest memory.
@@ -233,8 +234,7 @@ class Vm:
         Raises:
             ConfigurationError: that VM has another configuration.
         """
-        if self._written:
-            self._tell_written()
+        self._tell_written()
         code = lib.hl_vm_restore(self._handle, snapshot._handle)  # noqa: SLF001
         if code:
             check(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from floors import floors
 from measure import Result, median, samples
@@ -97,27 +97,22 @@ class Ready(State):
 
 def measure() -> Iterator[Result]:
     """Each part's median, beside the median of the whole."""
-    machines: list[TimedVm] = []
-
-    def vm(*arguments: Any, **options: Any) -> TimedVm:
-        machines.append(TimedVm(*arguments, **options))
-        return machines[-1]
-
-    with Ready.start(MachineSpec(find_guest("python"), cache=True, vm=vm)) as state:
+    with Ready.start(MachineSpec(find_guest("python"), cache=True, vm=TimedVm)) as state:
+        vm = cast("TimedVm", state.inspect(lambda machine: machine.vm))
         start = state.snapshot()
         state.restore(start)
         state.restore(start)  # from here on it copies
-        before, rounds = machines[-1].counters(), []
+        before, rounds = vm.counters(), []
         for _ in range(ROUNDS):
             began = time.monotonic_ns()
             state.restore(start)
             reply = state.call("run", {"code": CODE})
             ended = time.monotonic_ns()
-            outside = machines[-1].moments
+            outside = vm.moments
             inside = map(int, reply.stdout.split())
             rounds.append([began, *outside[:3], *inside, outside[3], ended])
-        after = machines[-1].counters()
-        alone = _stay_alone(machines[-1], start.machine.memory)
+        after = vm.counters()
+        alone = _stay_alone(vm, start.machine.memory)
     whole = median(sorted(round_[-1] - round_[0] for round_ in rounds)) / 1000
     for part, name in enumerate(PARTS):
         each = median(sorted(round_[part + 1] - round_[part] for round_ in rounds)) / 1000
@@ -147,17 +142,12 @@ def _stay_alone(vm: TimedVm, start: MemorySnapshot) -> float:
 
 def _hot(whole: float, pages: float) -> Iterator[Result]:
     """The parts alone and in a loop, which nothing but another way could make faster."""
-    machines: list[PretendingVm] = []
-
-    def vm(*arguments: Any, **options: Any) -> PretendingVm:
-        machines.append(PretendingVm(*arguments, **options))
-        return machines[-1]
-
-    with Ready.start(MachineSpec(find_guest("python"), cache=True, vm=vm)) as state:
+    with Ready.start(MachineSpec(find_guest("python"), cache=True, vm=PretendingVm)) as state:
+        vm = cast("PretendingVm", state.inspect(lambda machine: machine.vm))
         start = state.snapshot()
         guest = int(state.call("run", {"code": LOOP}).stdout) / 1000
         state.call("run", {"code": "print('hello', 1 + 1)"})
-        machines[-1].pretends = True
+        vm.pretends = True
 
         def again() -> None:
             state.restore(start)

@@ -181,10 +181,10 @@ static int64_t thread_cpu_ns(void) {
 
 int hl_vm_run(hl_vm *vm, size_t written, const struct hl_limits *limits, struct hl_exit *result) {
     memset(result, 0, sizeof *result);
-    if (!vm->loaded)
-        return hl_fail(-ENOEXEC, "nothing is loaded into the VM");
     if (!hl_vm_pointer(vm, hl_vm_in_address(vm), written, 1))
         return hl_fail(-EFAULT, "the in buffer has less than %zu bytes", written);
+    if (!vm->loaded)
+        return hl_fail(-ENOEXEC, "nothing is loaded into the VM");
     run_empty_console(vm);
     bool budget = limits->cpu_ns != INT64_MAX;
     int64_t cpu_start = budget ? thread_cpu_ns() : 0;
